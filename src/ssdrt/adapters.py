@@ -1,0 +1,68 @@
+"""`Detections` in the shapes that others read: JSON, COCO results, supervision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt.detections import Detections
+from ssdrt.errors import import_extra
+
+Json = dict[str, Any]
+
+
+def to_json(found: Detections, *, source: str = "", index: int = 0, time: float | None = None) -> Json:
+    """One record of the JSON lines schema; boxes [x0, y0, x1, y1] in pixels of the original picture.
+
+    Numbers are the shortest decimals that give the same float32 back.
+
+    Parameters
+    ----------
+    source: path or address of the picture or video.
+    index: number of the frame in its source.
+    time: time stamp of the frame in seconds, None for a photo.
+    """
+    rows = zip(_decimals(found.boxes_xyxy), _decimals(found.scores), found.class_ids, found.labels, strict=True)
+    return {
+        "source": source,
+        "index": index,
+        "time": time,
+        "width": found.width,
+        "height": found.height,
+        "detections": [
+            {"box": box, "score": score, "class_id": int(class_id), "label": str(label)}
+            for box, score, class_id, label in rows
+        ],
+    }
+
+
+def to_coco(found: Detections, image_id: int) -> list[Json]:
+    """Rows of a COCO results file; bbox [x, y, width, height] in pixels, category_id the class id."""
+    boxes_xywh = np.concatenate([found.boxes_xyxy[:, :2], found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]], axis=1)
+    return [
+        {"image_id": image_id, "category_id": int(class_id), "bbox": bbox, "score": score}
+        for class_id, bbox, score in zip(found.class_ids, _decimals(boxes_xywh), _decimals(found.scores), strict=True)
+    ]
+
+
+def to_supervision(found: Detections) -> Any:
+    """A `supervision.Detections`, the names of the classes under `data["class_name"]`.
+
+    Raises
+    ------
+    MissingExtra: supervision is not installed.
+    """
+    supervision = import_extra("supervision", "supervision", "to_supervision")
+    return supervision.Detections(
+        xyxy=found.boxes_xyxy,
+        confidence=found.scores,
+        class_id=found.class_ids,
+        data={"class_name": found.labels},
+    )
+
+
+def _decimals(values: NDArray[np.float32]) -> Any:
+    """Nested lists of floats that print as short as float32 allows: 0.3, not 0.30000001192092896."""
+    return values.astype(np.float32).astype(np.str_).astype(np.float64).tolist()

@@ -1,0 +1,214 @@
+"""The `.ssdrt` file: an SsdModel and what an engine built from it; and the cache of such files.
+
+Layout: MAGIC, the header's length (8 bytes, little-endian), the header (JSON), the payload. The header MUST name the
+format version, the payload's length and its SHA-256; offsets in it count from the payload's first byte. Nothing in the
+file is executed, and nothing is allocated before lengths and digest agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt import model as nouns
+from ssdrt.errors import BundleError
+from ssdrt.model import SsdModel
+
+MAGIC = b"SSDRT\r\n\x01"
+FORMAT = 1
+MAX_HEADER = 64 << 20
+
+_KINDS = {c.__name__: c for c in vars(nouns).values() if isinstance(c, type) and dataclasses.is_dataclass(c)}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model, ready for one engine.
+
+    engine, precision: what it was built for; fingerprint: the library version and processor that the plan depends on.
+    plan: the engine's own bytes. why: a sentence on how the precision was chosen.
+    graph: the frozen graph itself where the input size depends on the picture, so that other sizes can follow.
+    """
+
+    model: SsdModel
+    engine: str
+    precision: str
+    fingerprint: str
+    plan: bytes
+    why: str = ""
+    graph: bytes = b""
+
+
+def save_bundle(bundle: Bundle, path: str | Path) -> None:
+    """Write a bundle to a temporary file beside `path`, then rename it.
+
+    Raises
+    ------
+    BundleError: it cannot be written.
+    """
+    path = Path(path)
+    writer = _Writer()
+    header = {
+        "format": FORMAT,
+        "model": writer.tree(bundle.model),
+        "engine": bundle.engine,
+        "precision": bundle.precision,
+        "fingerprint": bundle.fingerprint,
+        "why": bundle.why,
+        "plan": writer.blob(bundle.plan),
+        "graph": writer.blob(bundle.graph),
+    }
+    payload = b"".join(writer.parts)
+    header |= {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+    text = json.dumps(header).encode()
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
+            temporary = file.name
+            file.writelines((MAGIC, len(text).to_bytes(8, "little"), text, payload))
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise BundleError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Read a bundle; its arrays are views of the file's bytes and read-only.
+
+    Raises
+    ------
+    BundleError: it cannot be read, is no bundle, of another format version, or damaged.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        return _parse(data)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, OverflowError) as error:
+        raise BundleError(f"{path} is damaged: {type(error).__name__} {error}; build it again") from error
+
+
+def _parse(data: bytes) -> Bundle:
+    if data[: len(MAGIC)] != MAGIC:
+        raise BundleError("this is no .ssdrt file")
+    start = len(MAGIC) + 8
+    size = int.from_bytes(data[len(MAGIC) : start], "little")
+    if size > min(MAX_HEADER, len(data) - start):
+        raise BundleError("the file is truncated; build it again")
+    header = json.loads(data[start : start + size])
+    if header["format"] != FORMAT:
+        raise BundleError(f"its format is {header['format']!r}, this ssdrt reads {FORMAT}; build it again")
+    payload = memoryview(data)[start + size :]
+    if len(payload) != header["bytes"] or hashlib.sha256(payload).hexdigest() != header["sha256"]:
+        raise BundleError("its content does not match its checksum; build it again")
+    reader = _Reader(payload)
+    model = reader.tree(header["model"])
+    if not isinstance(model, SsdModel):
+        raise BundleError("it holds no model; build it again")
+    words = [str(header[key]) for key in ("engine", "precision", "fingerprint")]
+    plan, graph = bytes(reader.blob(header["plan"])), bytes(reader.blob(header["graph"]))
+    return Bundle(model, words[0], words[1], words[2], plan, str(header["why"]), graph)
+
+
+class _Writer:
+    """Plain data to JSON; arrays and bytes go to the payload, each once, aligned to 64 bytes."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.seen: dict[int, dict[str, Any]] = {}
+
+    def blob(self, data: bytes) -> list[int]:
+        """[offset, length] of bytes in the payload."""
+        at = self.size
+        self.parts += [data, bytes(-len(data) % 64)]
+        self.size += len(data) + -len(data) % 64
+        return [at, len(data)]
+
+    def tree(self, value: Any) -> Any:
+        """A dataclass of model.py, or what its fields hold, as JSON."""
+        if isinstance(value, (np.ndarray, np.generic)):
+            if id(value) not in self.seen:
+                array = np.ascontiguousarray(value)
+                place = self.blob(array.tobytes())
+                self.seen[id(value)] = {"array": place, "dtype": array.dtype.str, "shape": list(value.shape)}
+            return self.seen[id(value)]
+        if dataclasses.is_dataclass(value):
+            fields = {f.name: self.tree(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            return {"kind": type(value).__name__, **fields}
+        if isinstance(value, tuple):
+            return [self.tree(v) for v in value]
+        if isinstance(value, dict):
+            return {"map": [[k, v] for k, v in value.items()]}
+        return value
+
+
+class _Reader:
+    """JSON back to plain data."""
+
+    def __init__(self, payload: memoryview) -> None:
+        self.payload = payload
+        self.arrays: dict[int, NDArray[Any]] = {}
+
+    def blob(self, place: list[int]) -> memoryview:
+        """Bytes of the payload."""
+        at, size = place
+        if at < 0 or size < 0 or at + size > len(self.payload):
+            raise BundleError("an offset points past its end; build it again")
+        return self.payload[at : at + size]
+
+    def tree(self, value: Any) -> Any:
+        """What `_Writer.tree` wrote; shared arrays stay shared."""
+        if isinstance(value, list):
+            return tuple(self.tree(v) for v in value)
+        if not isinstance(value, dict):
+            return value
+        if "array" in value:
+            return self._array(value)
+        if "map" in value:
+            return dict(value["map"])
+        kind = _KINDS[value["kind"]]
+        return kind(**{name: self.tree(v) for name, v in value.items() if name != "kind"})
+
+    def _array(self, value: dict[str, Any]) -> NDArray[Any]:
+        at = value["array"][0]
+        if at not in self.arrays or self.arrays[at].nbytes != value["array"][1]:
+            dtype, shape = np.dtype(value["dtype"]), tuple(value["shape"])
+            if dtype.kind not in "fiub" or math.prod(shape) * dtype.itemsize != value["array"][1]:
+                raise BundleError("an array's shape does not fit its bytes; build it again")
+            self.arrays[at] = np.frombuffer(self.blob(value["array"]), dtype).reshape(shape)
+        return self.arrays[at]
+
+
+# --- the cache ------------------------------------------------------------------------------------------------------
+
+
+def home() -> Path:
+    """Where ssdrt keeps what it can make or fetch again: SSDRT_HOME, else XDG_CACHE_HOME/ssdrt, else ~/.cache/ssdrt."""
+    chosen = os.environ.get("SSDRT_HOME")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "ssdrt"
+
+
+def cache_path(digest: str, *choices: object) -> Path:
+    """Where the bundle of a graph (its SHA-256) and of everything its plan depends on is cached."""
+    key = hashlib.sha256(repr((FORMAT, digest, *choices)).encode()).hexdigest()
+    return home() / "bundles" / f"{digest[:12]}-{key[:20]}.ssdrt"

@@ -1,0 +1,285 @@
+"""`Detector`: pictures in, `Detections` out, on whatever engine is there."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt.detections import Detections
+from ssdrt.engines.base import Engine
+from ssdrt.errors import LabelError, SsdrtError
+from ssdrt.labels import read_labels
+from ssdrt.model import LabelMap, Pair, SsdModel
+from ssdrt.pipeline import as_rgb, detect_picture, graph_parameters
+from ssdrt.postprocess import NmsParameters
+from ssdrt.preparation import Preparation, prepare
+from ssdrt.preprocess import network_size
+
+Image = NDArray[Any]
+Scores = float | Mapping[str | int, float]
+
+SCORE = 0.3
+"""Default score threshold, as the well-known demos use it; the graph's own keeps 100 boxes of every picture."""
+
+MAX_SIZES = 8
+"""Network sizes held at once, for graphs whose input size depends on the picture."""
+
+T = TypeVar("T")
+
+
+class Readable(Protocol):
+    """Something that becomes a frame when it is read, as `sources` give it."""
+
+    def read(self) -> Any:
+        """An object whose `image` is (height, width, 3) uint8 RGB; or SourceError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One item's way through the detector: its frame and what was found, or the error that ended it."""
+
+    item: Any
+    frame: Any = None
+    found: Detections | None = None
+    error: SsdrtError | None = None
+
+
+class Detector:
+    """Detects objects in pictures. Any number of threads may use one; close it, or use it in a `with`.
+
+    >>> with Detector.open("frozen_inference_graph.pb") as detector:      # doctest: +SKIP
+    ...     found = detector.detect(image_rgb)
+    """
+
+    def __init__(self, preparation: Preparation, labels: LabelMap | None = None) -> None:
+        """Use `Detector.open`."""
+        self._preparation = preparation
+        self._labels = labels or preparation.bundle.model.labels.value
+        self._networks: OrderedDict[tuple[Pair, int], tuple[SsdModel, Engine]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        engine: str = "auto",
+        precision: str = "auto",
+        labels: str | Path | LabelMap | None = None,
+    ) -> Detector:
+        """Open a frozen graph (.pb, .pbtxt), a bundle (.ssdrt) or a zoo name. The first time builds and caches a plan.
+
+        Parameters
+        ----------
+        engine: "openvino", "onnxruntime", "reference", ... or "auto": the fastest that can run here.
+        precision: "fp32", "bf16", ... or "auto": the fastest that keeps the detections of fp32 (measured when built).
+        labels: a label file (.pbtxt, .txt, .json) or a LabelMap; None takes COCO's for 90 classes, else "class 1", ...
+
+        Raises
+        ------
+        SsdrtError: GraphError, ModelError, BundleError, EngineError, LabelError or ZooError: what, where, what to do.
+        """
+        preparation = prepare(path, engine, precision)
+        return cls(preparation, labels if isinstance(labels, LabelMap) or labels is None else read_labels(labels))
+
+    @property
+    def model(self) -> SsdModel:
+        """What was recovered from the graph."""
+        return self._preparation.bundle.model
+
+    @property
+    def labels(self) -> LabelMap:
+        """The labels in use."""
+        return self._labels
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that runs."""
+        return self._preparation.bundle.engine
+
+    @property
+    def precision(self) -> str:
+        """Precision that the engine computes in."""
+        return self._preparation.bundle.precision
+
+    def detect(
+        self,
+        image_rgb: Image,
+        *,
+        score_threshold: Scores = SCORE,
+        iou_threshold: float | None = None,
+        max_per_class: int | None = None,
+        max_total: int | None = None,
+        classes: Iterable[str | int] | None = None,
+    ) -> Detections:
+        """Detect in one picture.
+
+        Parameters
+        ----------
+        image_rgb: (height, width, 3) uint8 in RGB order (OpenCV's frames are BGR: give `frame[:, :, ::-1]`).
+            Grey (height, width), alpha (..., 4) and uint16 pictures are converted.
+        score_threshold: only higher scores count; one number, or one for each class name or id (others: 0.3).
+        iou_threshold, max_per_class, max_total: of the NMS; None is the graph's own.
+        classes: names or ids of the only classes wanted.
+
+        Raises
+        ------
+        SourceError: the array is no picture.
+        LabelError: a class that the model does not have.
+        EngineError: the engine fails.
+        """
+        options = self._options(score_threshold, iou_threshold, max_per_class, max_total, classes)
+        return self._detect(as_rgb(image_rgb), options, 1)
+
+    def detect_many(self, images_rgb: Iterable[Image], **options: Any) -> Iterator[Detections]:
+        """Detect in many pictures on all cores; results come in order while later pictures are being worked on.
+
+        Parameters
+        ----------
+        images_rgb: as for `detect`; read only a few pictures ahead.
+        options: as for `detect`.
+        """
+        chosen = self._options(**options)
+        streams = self.streams
+        yield from in_order(lambda image: self._detect(as_rgb(image), chosen, streams), images_rgb, streams)
+
+    def detect_items(self, items: Iterable[Readable], **options: Any) -> Iterator[Outcome]:
+        """Read and detect many items of a source on all cores, in order. An item that fails carries its error.
+
+        Parameters
+        ----------
+        items: what `ssdrt.sources.open_source` gives; reading happens in the worker threads.
+        options: as for `detect`.
+        """
+        chosen = self._options(**options)
+        streams = self.streams
+
+        def work(item: Readable) -> Outcome:
+            frame = None
+            try:
+                frame = item.read()
+                return Outcome(item, frame, self._detect(frame.image, chosen, streams))
+            except SsdrtError as error:
+                return Outcome(item, frame, error=error)
+
+        yield from in_order(work, items, streams)
+
+    @property
+    def streams(self) -> int:
+        """How many pictures `detect_many` works on at once: the processors this process may use."""
+        return available_processors()
+
+    def close(self) -> None:
+        """Free the engines."""
+        with self._lock:
+            self._closed = True
+            for _, engine in self._networks.values():
+                engine.close()
+            self._networks.clear()
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _detect(self, image: Image, options: NmsParameters, streams: int) -> Detections:
+        height, width = image.shape[:2]
+        size = network_size(self._preparation.bundle.model.preprocessing.resizer.value, height, width)
+        model, engine = self._network(size, (height, width), streams)
+        return detect_picture(model, engine, image, options, self._labels)
+
+    def _network(self, size: Pair, picture: Pair, streams: int) -> tuple[SsdModel, Engine]:
+        """The network for one input size, loaded once; the least recently used goes when there are too many."""
+        key = (size, streams)
+        with self._lock:
+            if self._closed:
+                raise SsdrtError("this detector was closed")
+            if key not in self._networks:
+                self._networks[key] = self._preparation.load(size, picture, streams)
+                if len(self._networks) > MAX_SIZES:
+                    self._networks.popitem(last=False)
+            self._networks.move_to_end(key)
+            return self._networks[key]
+
+    def _options(
+        self,
+        score_threshold: Scores = SCORE,
+        iou_threshold: float | None = None,
+        max_per_class: int | None = None,
+        max_total: int | None = None,
+        classes: Iterable[str | int] | None = None,
+    ) -> NmsParameters:
+        threshold: float | NDArray[np.float32]
+        if classes is None and not isinstance(score_threshold, Mapping):
+            threshold = score_threshold
+        else:
+            threshold = self._thresholds(score_threshold, classes)
+        limits = {"iou_threshold": iou_threshold, "max_per_class": max_per_class, "max_total": max_total}
+        given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
+        return replace(graph_parameters(self._preparation.bundle.model), score_threshold=threshold, **given)
+
+    def _thresholds(self, score: Scores, classes: Iterable[str | int] | None) -> NDArray[np.float32]:
+        """One threshold a class; infinite for a class that is not wanted."""
+        count = self._preparation.bundle.model.num_classes.value
+        thresholds = np.full(count, SCORE if isinstance(score, Mapping) else score, np.float32)
+        if isinstance(score, Mapping):
+            for name, value in score.items():
+                thresholds[self._class_index(name)] = value
+        if classes is not None:
+            wanted = [self._class_index(name) for name in classes]
+            unwanted = np.ones(count, bool)
+            unwanted[wanted] = False
+            thresholds[unwanted] = np.inf
+        return thresholds
+
+    def _class_index(self, name: str | int) -> int:
+        offset = self._preparation.bundle.model.label_offset.value
+        count = self._preparation.bundle.model.num_classes.value
+        by_name = {text: class_id for class_id, text in self._labels.names.items()}
+        class_id = by_name.get(str(name))
+        if class_id is None and str(name).removeprefix("class ").isdigit():
+            class_id = int(str(name).removeprefix("class "))
+        if class_id is None or not 0 <= class_id - offset < count:
+            known = ", ".join(list(by_name)[:12]) or f"ids {offset} to {offset + count - 1}"
+            raise LabelError(f"the model has no class {name!r}; it has {known}{', ...' if len(by_name) > 12 else ''}")
+        return class_id - offset
+
+
+def available_processors() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(function: Callable[[Any], T], items: Iterable[Any], workers: int) -> Iterator[T]:
+    """`function` of every item, computed by `workers` threads, in the items' order.
+
+    Twice as many items as workers are under way, so memory stays flat however many there are. When the caller stops, so
+    do the threads.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="ssdrt")
+    under_way: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            under_way.append(pool.submit(function, item))
+            if len(under_way) >= 2 * workers:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

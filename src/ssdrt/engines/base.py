@@ -1,0 +1,97 @@
+"""What an engine is, and which ones there are.
+
+An engine module `engines/NAME.py` has these five functions, and imports its library inside them only:
+
+    unavailable() -> str | None            why it cannot run here and what to type; None when it can
+    precisions() -> tuple[str, ...]        what it can run on this machine, the exact one first ("fp32", "bf16", ...)
+    fingerprint() -> str                   what a plan depends on: library version, processor
+    build(model, precision) -> bytes       the plan (b"" when there is nothing worth keeping)
+    load(model, plan, precision, streams) -> Engine
+                                           streams 1: shortest time of one batch; more: that many `infer` calls at once,
+                                           each on its share of the processor
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt.errors import EngineError
+from ssdrt.model import SsdModel
+
+Floats = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """A network that runs. `infer` may be called by as many threads at once as the engine was loaded with streams."""
+
+    def infer(self, pixels: Floats) -> tuple[Floats, Floats]:
+        """Run the network, normalisation included and NMS not.
+
+        Parameters
+        ----------
+        pixels: (b, height, width, 3) float32, C order, RGB 0..255, already resized as the graph does; any b >= 1.
+
+        Returns
+        -------
+        box encodings (b, n, 4) float32 (ty, tx, th, tw) before the box coder, and class scores (b, n, classes) float32
+        after the score converter and without background; rows in the order of the anchors. The arrays are the caller's.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds; it cannot run afterwards."""
+        ...
+
+
+class EngineModule(Protocol):
+    """The functions of an engine module, as this module's docstring lists them."""
+
+    unavailable: Callable[[], str | None]
+    precisions: Callable[[], tuple[str, ...]]
+    fingerprint: Callable[[], str]
+    build: Callable[[SsdModel, str], bytes]
+    load: Callable[[SsdModel, bytes, str, int], Engine]
+
+
+PREFERENCE = ("tensorrt", "cuda", "openvino", "onnxruntime", "reference")
+"""Order in which `auto` tries engines; one that is not listed is used by name only."""
+
+
+def engine_names() -> list[str]:
+    """Names of all engines in this installation, usable here or not: the files of this folder."""
+    here = importlib.import_module("ssdrt.engines")
+    found = {info.name for info in pkgutil.iter_modules(here.__path__)} - {"base"}
+    return sorted(found, key=lambda name: (PREFERENCE.index(name) if name in PREFERENCE else len(PREFERENCE), name))
+
+
+def engine_module(name: str) -> EngineModule:
+    """The module of one engine, whether or not it can run here.
+
+    Raises
+    ------
+    EngineError: no such engine; the message lists those there are.
+    """
+    if name not in engine_names():
+        raise EngineError(f"there is no engine {name!r}; the engines are: auto, {', '.join(engine_names())}")
+    return cast("EngineModule", importlib.import_module(f"ssdrt.engines.{name}"))
+
+
+def pick_engine(name: str) -> str:
+    """`name` itself once it is known to be usable here, or for "auto" the best that is.
+
+    Raises
+    ------
+    EngineError: the engine does not exist or cannot run here; the message says what to type.
+    """
+    if name == "auto":
+        return next(n for n in engine_names() if n in PREFERENCE and engine_module(n).unavailable() is None)
+    why = engine_module(name).unavailable()
+    if why is not None:
+        raise EngineError(why)
+    return name

@@ -1,0 +1,115 @@
+"""OpenVINO on the processor: the fast engine where there is no GPU."""
+
+from __future__ import annotations
+
+import io
+import queue
+from typing import Any
+
+import numpy as np
+
+from ssdrt.errors import EngineError, MissingExtra, import_extra
+from ssdrt.model import Floats, SsdModel
+from ssdrt.network.export import build_onnx
+
+
+def unavailable() -> str | None:
+    """Why it cannot run here and what to type, or None."""
+    try:
+        _openvino()
+    except MissingExtra as error:
+        return str(error)
+    return None
+
+
+def precisions() -> tuple[str, ...]:
+    """bf16 where the processor multiplies it (avx512_bf16 or AMX)."""
+    capable = "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("fp32", "bf16") if capable else ("fp32",)
+
+
+def fingerprint() -> str:
+    """Version of the library, name of the processor and what it can do."""
+    openvino = _openvino()
+    name, abilities = (
+        openvino.Core().get_property("CPU", key) for key in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+    )
+    return f"openvino {openvino.get_version()}, {name}, {' '.join(sorted(abilities))}"
+
+
+def build(model: SsdModel, precision: str) -> bytes:
+    """The compiled network; importing it takes half the time of reading ONNX (v1: 0.12 against 0.24 s of CPU time).
+
+    Its batch is 1: with a free one each picture took 1.1 times as long.
+
+    Raises
+    ------
+    EngineError: OpenVINO refuses the network; the message is its own.
+    """
+    core, stream = _openvino().Core(), io.BytesIO()
+    try:
+        network = core.read_model(build_onnx(model, pixels="float32", tail="scores", batch=1))
+        core.compile_model(network, "CPU", _options(precision, 1)).export_model(stream)
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO cannot compile this network: {error}") from error
+    return stream.getvalue()
+
+
+def load(model: SsdModel, plan: bytes, precision: str, streams: int) -> OpenvinoEngine:  # noqa: ARG001
+    """Import a plan.
+
+    Raises
+    ------
+    EngineError: OpenVINO does not take the plan; the message is its own.
+    """
+    try:
+        compiled = _openvino().Core().import_model(plan, "CPU", _options(precision, streams))
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO cannot load this plan; build it again: {error}") from error
+    return OpenvinoEngine(compiled, streams)
+
+
+class OpenvinoEngine:
+    """A compiled network and one infer request a stream; a thread that finds none free waits."""
+
+    def __init__(self, compiled: Any, streams: int) -> None:
+        self._shapes = [tuple(output.shape)[1:] for output in compiled.outputs]
+        self._requests: queue.SimpleQueue[Any] | None = queue.SimpleQueue()
+        for _ in range(streams):
+            self._requests.put(compiled.create_infer_request())
+
+    def infer(self, pixels: Floats) -> tuple[Floats, Floats]:
+        """Box encodings (b, n, 4) and class scores (b, n, classes), see `engines.base.Engine`.
+
+        Raises
+        ------
+        EngineError: the engine was closed.
+        """
+        requests = self._requests
+        if requests is None:
+            raise EngineError("this engine was closed")
+        boxes, scores = (np.empty((len(pixels), *shape), np.float32) for shape in self._shapes)
+        request = requests.get()
+        try:
+            for index in range(len(pixels)):
+                # Shared on both sides: the only copy is the one into the caller's arrays.
+                found = request.infer({0: pixels[index : index + 1]}, share_inputs=True, share_outputs=True)
+                boxes[index], scores[index] = found[0], found[1]
+        finally:
+            requests.put(request)
+        return boxes, scores
+
+    def close(self) -> None:
+        """Free the network once the last `infer` has returned."""
+        self._requests = None
+
+
+def _openvino() -> Any:
+    return import_extra("openvino", "openvino", "engine openvino")
+
+
+def _options(precision: str, streams: int) -> dict[str, str]:
+    options = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision]}
+    if streams == 1:
+        return {**options, "PERFORMANCE_HINT": "LATENCY"}
+    return {**options, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams)}

@@ -1,0 +1,126 @@
+"""Constant folding: the value, or at least the shape, of whatever follows from constants and from what is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt.graph.nodes import Graph, Node, Ref
+from ssdrt.graph.ops import OPS, SHAPE_OPS, SHAPED_BY
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An output: its array; when `concrete` is false only the array's shape and dtype mean anything."""
+
+    array: NDArray[Any]
+    concrete: bool
+
+
+_DEAD = _Known(np.empty(0), False)
+"""The output of a branch not taken (TensorFlow's own word)."""
+
+
+class Folder:
+    """Evaluates nodes of one graph on demand, each once, without recursion.
+
+    Parameters
+    ----------
+    values: outputs that are given, with their arrays.
+    shapes: outputs of which the shape is given; they count as float32. Where both are given the value counts.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        values: Mapping[Ref, NDArray[Any]] | None = None,
+        shapes: Mapping[Ref, tuple[int, ...]] | None = None,
+    ) -> None:
+        self.graph = graph
+        self._given: dict[Ref, _Known] = {}
+        for ref, shape in (shapes or {}).items():
+            self.give_shape(ref, shape)
+        self._given |= {ref: _Known(np.asarray(value), True) for ref, value in (values or {}).items()}
+        self._done: dict[str, tuple[_Known | None, ...]] = {}
+
+    def give_shape(self, ref: Ref, shape: tuple[int, ...]) -> None:
+        """Make the shape of an output known; nothing that follows from it may have been asked for yet."""
+        self._given[ref] = _Known(np.broadcast_to(np.float32(0), shape), False)
+
+    def value(self, ref: Ref) -> NDArray[Any] | None:
+        """The array of an output, or None when it does not follow from what is known."""
+        known = self._known(ref)
+        return known.array if known is not None and known.concrete else None
+
+    def shape(self, ref: Ref) -> tuple[int, ...] | None:
+        """The shape of an output, or None when it does not follow from what is known."""
+        known = self._known(ref)
+        return None if known is None or known is _DEAD else known.array.shape
+
+    def _known(self, ref: Ref) -> _Known | None:
+        for node in self._pending(ref):
+            self._done[node.name] = self._evaluate(node)
+        return self._look(ref)
+
+    def _look(self, ref: Ref) -> _Known | None:
+        if ref in self._given:
+            return self._given[ref]
+        outputs = self._done.get(ref.node, ())
+        return outputs[ref.output] if ref.output < len(outputs) else None
+
+    def _pending(self, ref: Ref) -> Iterable[Node]:
+        """The nodes to evaluate before `ref` is known, in order."""
+        seen: set[str] = set()
+        todo = [ref]
+        while todo:
+            ref = todo.pop()
+            if ref in self._given or ref.node in self._done or ref.node in seen:
+                continue
+            seen.add(ref.node)
+            node = self.graph.nodes[ref.node]
+            if node.op in OPS or node.op in ("Switch", "Merge"):
+                todo += self.graph.data_inputs(node)
+        return self.graph.sorted(seen)
+
+    def _evaluate(self, node: Node) -> tuple[_Known | None, ...]:
+        if node.op not in OPS and node.op not in ("Switch", "Merge"):
+            return ()
+        inputs = [self._look(ref) for ref in self.graph.data_inputs(node)]
+        if node.op == "Merge":
+            alive = [known for known in inputs if known is not _DEAD]
+            return (alive[0],) if len(alive) == 1 else ()
+        if any(known is _DEAD for known in inputs):
+            return (_DEAD,) * 4
+        if node.op == "Switch":
+            return _switch(inputs)
+        if any(known is None for known in inputs):
+            return ()
+        return _compute(node, [known for known in inputs if known is not None])
+
+
+def _switch(inputs: list[_Known | None]) -> tuple[_Known | None, ...]:
+    """(false branch, true branch); of a predicate that is not known, as of a loop's end, both are alive."""
+    data, predicate = inputs
+    if data is None or predicate is None or not predicate.concrete:
+        return (data, data)
+    return (_DEAD, data) if bool(predicate.array) else (data, _DEAD)
+
+
+def _compute(node: Node, inputs: list[_Known]) -> tuple[_Known | None, ...]:
+    concrete = all(known.concrete for known in inputs) or node.op in SHAPE_OPS
+    decisive = SHAPED_BY.get(node.op, ())
+    if not concrete and not all(inputs[i].concrete for i in decisive if i < len(inputs)):
+        return ()
+    try:
+        with np.errstate(all="ignore"):
+            result = OPS[node.op](node, [known.array for known in inputs])
+    except (ValueError, TypeError, IndexError, ZeroDivisionError, OverflowError, MemoryError):
+        # A node that cannot be computed is unknown; whoever needs it names it in the error that follows.
+        return ()
+    concrete = concrete and not node.op.startswith("Resize")
+    outputs = result if isinstance(result, tuple) else (result,)
+    return tuple(_Known(np.asarray(array), concrete) for array in outputs)

@@ -1,0 +1,1 @@
+"""Networks: an SsdModel as ONNX."""

@@ -1,0 +1,222 @@
+"""From a file to something an engine can load: read, recover, choose engine and precision, build, cache."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt import __version__
+from ssdrt.bundle import Bundle, cache_path, load_bundle, save_bundle
+from ssdrt.compare import EXACT, difference
+from ssdrt.engines.base import Engine, engine_module, pick_engine
+from ssdrt.errors import BundleError, EngineError
+from ssdrt.graph import graph_from_bytes, read_bytes
+from ssdrt.model import LabelMap, Pair, SsdModel
+from ssdrt.pipeline import detect_picture, graph_parameters
+from ssdrt.recover import recover
+from ssdrt.zoo import fetch
+
+log = logging.getLogger("ssdrt")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A model with its engine chosen, and built for the model's own input size; other sizes follow on demand.
+
+    cached: whether it came from the cache. why: how engine and precision were chosen.
+    """
+
+    bundle: Bundle
+    cached: bool
+
+    def load(self, size: Pair, picture: Pair, streams: int) -> tuple[SsdModel, Engine]:
+        """The model for a network input of `size`, which a picture of `picture` (height, width) gets, and its engine.
+
+        Raises
+        ------
+        SsdrtError: the model cannot be recovered for this size, or the engine cannot be built or loaded.
+        """
+        bundle = self.bundle if size == self.bundle.model.input_size else self._resized(size, picture)
+        engine = engine_module(bundle.engine).load(bundle.model, bundle.plan, bundle.precision, streams)
+        return bundle.model, engine
+
+    def _resized(self, size: Pair, picture: Pair) -> Bundle:
+        first = self.bundle
+        place = cache_path(first.model.digest, __version__, first.engine, first.precision, first.fingerprint, size)
+        bundle = _cached(place, first.fingerprint)
+        if bundle is None:
+            model = recover(graph_from_bytes(first.graph), picture)
+            bundle = replace(first, model=model, plan=engine_module(first.engine).build(model, first.precision))
+            _store(bundle, place)
+        return bundle
+
+
+def prepare(path: str | Path, engine: str = "auto", precision: str = "auto") -> Preparation:
+    """Read a graph, a bundle or a zoo model, and build or take from the cache what the engine needs.
+
+    Raises
+    ------
+    SsdrtError: the file, the engine or the precision cannot be used; the message says why.
+    """
+    path = _model_path(path)
+    if path.suffix == ".ssdrt":
+        return _from_bundle(path, engine, precision)
+    data = read_bytes(path)
+    return _from_graph(data, str(path), engine, precision)
+
+
+def _model_path(model: str | Path) -> Path:
+    """A path as it is; a bare name that is no file here is the zoo's."""
+    path = Path(model)
+    return path if path.exists() or path.suffix or len(path.parts) != 1 else fetch(str(model))
+
+
+def _from_graph(data: bytes, name: str, engine: str, precision: str) -> Preparation:
+    engine = pick_engine(engine)
+    fingerprint = engine_module(engine).fingerprint()
+    place = cache_path(hashlib.sha256(data).hexdigest(), __version__, engine, precision, fingerprint)
+    bundle = _cached(place, fingerprint)
+    if bundle is not None:
+        return Preparation(bundle, True)
+    bundle = build(recover(graph_from_bytes(data, name)), engine, precision, data)
+    _store(bundle, place)
+    return Preparation(bundle, False)
+
+
+def _from_bundle(path: Path, engine: str, precision: str) -> Preparation:
+    """A bundle as it is, or rebuilt from its own model when it was built for something else."""
+    bundle = load_bundle(path)
+    wanted = bundle.engine if engine == "auto" and _usable(bundle.engine) else pick_engine(engine)
+    same_precision = precision in ("auto", bundle.precision)
+    fingerprint = engine_module(wanted).fingerprint()
+    if (wanted, fingerprint) == (bundle.engine, bundle.fingerprint) and same_precision:
+        return Preparation(bundle, True)
+    place = cache_path(bundle.model.digest, __version__, wanted, precision, fingerprint)
+    cached = _cached(place, fingerprint)
+    if cached is not None:
+        return Preparation(cached, True)
+    log.warning(
+        "%s was built for %s %s on %s; rebuilding it for %s here",
+        path, bundle.engine, bundle.precision, bundle.fingerprint, wanted,
+    )  # fmt: skip
+    rebuilt = build(bundle.model, wanted, precision, bundle.graph)
+    _store(rebuilt, place)
+    return Preparation(rebuilt, False)
+
+
+def _usable(engine: str) -> bool:
+    try:
+        return engine_module(engine).unavailable() is None
+    except EngineError:
+        return False
+
+
+def build(model: SsdModel, engine: str, precision: str, graph: bytes) -> Bundle:
+    """A bundle of a model for one engine of this machine.
+
+    Parameters
+    ----------
+    precision: "auto" builds every precision the engine has here, measures them, and says why it took one.
+    graph: the frozen graph; kept in the bundle if the network's size depends on the picture.
+
+    Raises
+    ------
+    EngineError: the engine does not compute in this precision here, or cannot build this model.
+    """
+    module = engine_module(engine)
+    offered = module.precisions()
+    if precision != "auto" and precision not in offered:
+        raise EngineError(f"engine {engine} does not compute in {precision} here; it does in {', '.join(offered)}")
+    kept = graph if model.preprocessing.resizer.value.kind != "fixed_shape" else b""
+    fingerprint = module.fingerprint()
+    if precision != "auto" or len(offered) == 1:
+        chosen = offered[0] if precision == "auto" else precision
+        why = "asked for" if precision != "auto" else "the only precision of this engine here"
+        return Bundle(model, engine, chosen, fingerprint, module.build(model, chosen), why, kept)
+    chosen, plan, why = _fastest_exact(model, engine, offered)
+    log.info("precision %s: %s", chosen, why)
+    return Bundle(model, engine, chosen, fingerprint, plan, why, kept)
+
+
+def _fastest_exact(model: SsdModel, engine: str, offered: tuple[str, ...]) -> tuple[str, bytes, str]:
+    """(precision, plan, reason): the fastest whose detections on probe pictures are those of the exact one."""
+    module = engine_module(engine)
+    plans = {name: module.build(model, name) for name in offered}
+    engines = {name: module.load(model, plan, name, 1) for name, plan in plans.items()}
+    times = _median_times(engines, model.input_size)
+    exact = offered[0]
+    words, best = [f"{exact} {times[exact] * 1e3:.1f} ms"], exact
+    for name in offered[1:]:
+        kept = all(_agree(model, engines[exact], engines[name], seed) for seed in range(3))
+        words.append(
+            f"{name} {times[name] * 1e3:.1f} ms, "
+            + ("the same detections" if kept else f"but other detections than {exact} on test pictures")
+        )
+        if kept and times[name] < times[best]:
+            best = name
+    for loaded in engines.values():
+        loaded.close()
+    hint = (
+        "" if best != exact or min(times.values()) == times[exact] else "; --precision takes a faster one all the same"
+    )
+    return best, plans[best], f"{'; '.join(words)}{hint}"
+
+
+def _median_times(engines: dict[str, Engine], size: Pair, rounds: int = 9) -> dict[str, float]:
+    """Median seconds of one picture on each engine, measured in turns."""
+    pixels = _probe(size, 0).astype(np.float32)[None]
+    samples: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(rounds):
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            engine.infer(pixels)
+            samples[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values[1:])) for name, values in samples.items()}
+
+
+def _agree(model: SsdModel, exact: Engine, other: Engine, seed: int) -> bool:
+    """Whether both engines give the same detections of a probe picture."""
+    picture = _probe(model.input_size, seed)
+    parameters = replace(graph_parameters(model), score_threshold=0.05)
+    low = replace(parameters, score_threshold=0.04)
+    expected = detect_picture(model, exact, picture, parameters, LabelMap({}))
+    return difference(expected, detect_picture(model, other, picture, low, LabelMap({}))).within(EXACT)
+
+
+def _probe(size: Pair, seed: int) -> NDArray[np.uint8]:
+    """A picture of random coloured rectangles and noise: edges and colours, no photo needed."""
+    generator = np.random.default_rng(seed)
+    height, width = size
+    picture = np.full((height, width, 3), generator.integers(60, 200, 3), np.float32)
+    for _ in range(40):
+        top, left = generator.integers(0, height), generator.integers(0, width)
+        bottom, right = top + generator.integers(4, height), left + generator.integers(4, width)
+        picture[top:bottom, left:right] = generator.integers(0, 256, 3)
+    picture += generator.normal(0, 8, picture.shape)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def _cached(place: Path, fingerprint: str) -> Bundle | None:
+    """A bundle of the cache, or None; one that is damaged is forgotten with a line."""
+    if not place.exists():
+        return None
+    try:
+        bundle = load_bundle(place)
+    except BundleError as error:
+        log.warning("rebuilding: %s", error)
+        return None
+    return bundle if bundle.fingerprint == fingerprint else None
+
+
+def _store(bundle: Bundle, place: Path) -> None:
+    """Keep a bundle for the next start; a cache that cannot be written costs time, nothing else."""
+    try:
+        save_bundle(bundle, place)
+    except BundleError as error:
+        log.warning("not cached: %s", error)

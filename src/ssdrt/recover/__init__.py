@@ -1,0 +1,71 @@
+"""Recovery: a frozen graph becomes an `SsdModel`. One file a fact, in the order below."""
+
+from __future__ import annotations
+
+from ssdrt.errors import ModelError
+from ssdrt.graph import Graph
+from ssdrt.labels import COCO
+from ssdrt.model import Fact, LabelMap, Pair, Preprocessing, SsdModel
+from ssdrt.preprocess import network_size
+from ssdrt.recover.anchors import recover_anchors
+from ssdrt.recover.backbone import recover_backbone
+from ssdrt.recover.heads import recover_heads
+from ssdrt.recover.nms import recover_nms
+from ssdrt.recover.outline import outline
+from ssdrt.recover.preprocessing import recover_preprocessing
+from ssdrt.recover.scores import recover_scores
+
+__all__ = ["recover"]
+
+_TYPICAL_PICTURE = (480, 640)
+
+
+def recover(graph: Graph, picture_size: Pair | None = None) -> SsdModel:
+    """Everything the graph says about its detector.
+
+    Parameters
+    ----------
+    picture_size: (height, width) in pixels of the picture to come; it matters only where the graph's input size depends
+        on it (keep_aspect_ratio, no resizer), and is 480x640 there when not given.
+
+    Raises
+    ------
+    ModelError: the graph is no SSD (the message says what it seems to be), or a part is not understood (its node).
+    """
+    parts = outline(graph)
+    preprocessing = recover_preprocessing(parts)
+    input_size = _input_size(preprocessing, picture_size)
+    backbone = recover_backbone(parts, input_size)
+    heads, tail = recover_heads(parts, backbone, input_size)
+    anchors, box_coder = recover_anchors(parts, tail)
+    converter, num_classes = recover_scores(parts, tail)
+    nms, label_offset = recover_nms(parts, num_classes.value)
+    labels = _labels(num_classes.value, label_offset.value)
+    return SsdModel(
+        graph.digest,
+        input_size,
+        preprocessing,
+        backbone.layers,
+        heads,
+        anchors,
+        box_coder,
+        converter,
+        num_classes,
+        nms,
+        label_offset,
+        labels,
+    )
+
+
+def _labels(num_classes: int, offset: int) -> Fact[LabelMap]:
+    """A frozen graph holds no names; one with 90 classes from 1 on was trained on COCO's ids."""
+    if num_classes == 90 and offset == 1:
+        return Fact(COCO, "", "90 classes: COCO's ids, unless other labels are given")
+    return Fact(LabelMap({}), "", "a frozen graph holds no names: give a label file")
+
+
+def _input_size(preprocessing: Preprocessing, picture_size: Pair | None) -> Pair:
+    height, width = network_size(preprocessing.resizer.value, *(picture_size or _TYPICAL_PICTURE))
+    if min(height, width) < 1 or max(height, width) > 8192:
+        raise ModelError(f"a network input of {height}x{width} pixels", node=preprocessing.resizer.node)
+    return height, width

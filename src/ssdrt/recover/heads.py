@@ -1,0 +1,122 @@
+"""The order of the heads, and the tail of the graph as a function of what they predict.
+
+Nothing behind the heads is matched by its shape. `Tail` runs the graph's own nodes from given predictions to any point,
+and the recoverers compare what comes out with what their reading of it says.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt.errors import ModelError
+from ssdrt.graph import Graph, Node, Ref
+from ssdrt.graph.fold import Folder
+from ssdrt.model import Head, Pair
+from ssdrt.recover.backbone import Backbone
+from ssdrt.recover.outline import Outline
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The graph behind the heads, heads sorted as their rows stand in the predictions."""
+
+    graph: Graph
+    box_heads: tuple[Ref, ...]
+    score_heads: tuple[Ref, ...]
+    shapes: dict[Ref, tuple[int, int, int]]  # of the heads: height, width, channels
+    rows: int  # anchors
+    columns: int  # of the class scores, background included
+    given: dict[Ref, tuple[int, ...]]  # shapes that the tail computes from besides: the picture's, the network input's
+
+    def run(self, encodings: Floats, logits: Floats) -> Folder:
+        """A Folder in which the heads predict `encodings` (rows, 4) and `logits` (rows, columns)."""
+        return Folder(
+            self.graph, self._split(self.box_heads, encodings) | self._split(self.score_heads, logits), self.given
+        )
+
+    def _split(self, heads: tuple[Ref, ...], rows: Floats) -> dict[Ref, Floats]:
+        values, at = {}, 0
+        for ref in heads:
+            height, width, channels = self.shapes[ref]
+            count = height * width * channels // rows.shape[1]
+            values[ref] = rows[at : at + count].reshape(1, height, width, channels)
+            at += count
+        return values
+
+
+def recover_heads(parts: Outline, backbone: Backbone, input_size: Pair) -> tuple[tuple[Head, ...], Tail]:
+    """Sort the heads by the rows they fill, and check that the rows run y, x, anchor.
+
+    Raises
+    ------
+    ModelError: predictions that are put together in another way.
+    """
+    shapes = {ref: backbone.shapes[name] for ref, name in backbone.heads.items()}
+    size = (1, *input_size, 3)
+    given: dict[Ref, tuple[int, ...]] = {parts.image: size, parts.network_input: size}
+    given |= _feature_map_shapes(parts, backbone)
+    boxes = _sorted_heads(parts.graph, parts.box_heads, shapes, given)
+    scores = _sorted_heads(parts.graph, parts.score_heads, shapes, given)
+    rows = sum(math.prod(shapes[ref]) for ref in boxes) // 4
+    columns = sum(math.prod(shapes[ref]) for ref in scores) // max(rows, 1)
+    heads = []
+    for box, score in zip(boxes, scores, strict=True):
+        height, width, channels = shapes[box]
+        if channels % 4 or shapes[score] != (height, width, channels // 4 * columns):
+            raise ModelError(
+                f"a head of {channels} box encodings and {shapes[score][2]} scores: not 4 and {columns} an anchor",
+                node=box.node,
+            )
+        heads.append(Head(backbone.heads[box], backbone.heads[score], height, width, channels // 4))
+    return tuple(heads), Tail(parts.graph, boxes, scores, shapes, rows, columns, given)
+
+
+def _feature_map_shapes(parts: Outline, backbone: Backbone) -> dict[Ref, tuple[int, ...]]:
+    """The shapes of feature maps that the anchor generator asks for."""
+    return {Ref(name): (1, *shape) for name, shape in backbone.shapes.items() if name in parts.graph.nodes}
+
+
+def _sorted_heads(
+    graph: Graph, heads: tuple[Ref, ...], shapes: dict[Ref, tuple[int, int, int]], given: dict[Ref, tuple[int, ...]]
+) -> tuple[Ref, ...]:
+    """Number every element of every head, let the graph join them, and read the order off the result."""
+    starts, at = {}, 0
+    numbered = {}
+    for ref in heads:
+        size = math.prod(shapes[ref])
+        numbered[ref] = np.arange(at, at + size, dtype=np.float64).reshape(1, *shapes[ref])
+        starts[at] = ref
+        at += size
+    joined = _join(graph, heads)
+    folder = Folder(graph, numbered, given)
+    value = folder.value(Ref(joined.name))
+    if value is None or value.size != at:
+        raise ModelError("the heads' predictions are joined in a way that is not understood", node=joined.name)
+    flat = value.ravel().astype(np.int64)
+    order: list[Ref] = []
+    position = 0
+    while position < at:
+        first = int(flat[position])
+        head = starts.get(first)
+        size = math.prod(shapes[head]) if head is not None else 0
+        if head is None or not np.array_equal(flat[position : position + size], np.arange(first, first + size)):
+            raise ModelError("the heads' rows do not run y, x, anchor", node=joined.name)
+        order.append(head)
+        position += size
+    return tuple(order)
+
+
+def _join(graph: Graph, heads: tuple[Ref, ...]) -> Node:
+    """The first node that computes from every head; with one head, the head itself."""
+    if len(heads) == 1:
+        return graph.nodes[heads[0].node]
+    common = set.intersection(*(graph.descendants([ref.node]) for ref in heads))
+    if not common:
+        raise ModelError("the heads' predictions are never joined", node=heads[0].node)
+    return graph.sorted(common)[0]

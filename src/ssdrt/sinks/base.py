@@ -1,0 +1,127 @@
+"""What every sink is, and how sinks write files: whole or not at all, or line by line."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from ssdrt.detections import Detections
+from ssdrt.errors import SinkError, shorten
+from ssdrt.sources.base import Frame
+
+MAX_STEM_BYTES = 200  # leaves room for numbers, suffixes and ".part" in the 255 that file systems allow
+
+
+class Sink(Protocol):
+    """Takes the results of a run in order."""
+
+    def write(self, frame: Frame, found: Detections) -> None:
+        """Take one picture or video frame and what was found in it.
+
+        Raises
+        ------
+        SinkError: it cannot be written.
+        """
+        ...
+
+    def close(self) -> None:
+        """Finish the output; also after an interrupted run, whose output then holds what was written so far.
+
+        Raises
+        ------
+        SinkError: it cannot be finished.
+        """
+        ...
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name when all of it is written, and not at all when that fails.
+
+    Raises
+    ------
+    SinkError: the body or the file system raised an OSError.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        raise SinkError(f"{shorten(str(path))!r} cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+class LineFile:
+    """A file to which whole lines are appended, each readable as soon as it is written; "-" is standard output."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._size = 0
+        try:
+            self._file: BinaryIO = sys.stdout.buffer if path == "-" else open(path, "wb", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise self._error(error) from error
+
+    def append(self, lines: str) -> None:
+        """Write whole lines; when the disk is full, cut the file back to the last whole one.
+
+        Raises
+        ------
+        SinkError: not written.
+        """
+        data = memoryview(lines.encode("utf-8", "surrogateescape"))
+        try:
+            written = 0
+            while written < len(data):
+                written += self._file.write(data[written:])
+            self._file.flush()
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._size)
+            raise self._error(error) from error
+        self._size += len(data)
+
+    def close(self) -> None:
+        """Close the file; standard output stays open."""
+        if self._path != "-":
+            self._file.close()
+
+    def _error(self, error: OSError) -> SinkError:
+        name = "standard output" if self._path == "-" else repr(shorten(self._path))
+        return SinkError(f"{name} cannot be written: {error.strerror or error}")
+
+
+def output_stem(frame: Frame, taken: set[str]) -> str:
+    """A file name without suffix for a frame: its source's, its number if of a video; unused so far, and then taken."""
+    source = urllib.parse.urlsplit(frame.source).path if "://" in frame.source else frame.source
+    stem = "stdin" if source == "-" else re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", Path(source).stem)
+    stem = os.fsdecode(os.fsencode(stem or "picture")[:MAX_STEM_BYTES])
+    if frame.time is not None:
+        stem = f"{stem}_{frame.index:06d}"
+    free, number = stem, 1
+    while free in taken:
+        number += 1
+        free = f"{stem}_{number}"
+    taken.add(free)
+    return free
+
+
+def keep_input(frame: Frame, path: Path) -> None:
+    """Refuse to write over the picture or video that is being read.
+
+    Raises
+    ------
+    SinkError: `path` is the frame's own file.
+    """
+    with suppress(OSError, ValueError):
+        if os.path.samefile(frame.source, path):
+            raise SinkError(f"{shorten(str(path))!r} is the input itself; give another output")

@@ -1,0 +1,108 @@
+"""JSON lines: one record a picture or frame, written here and read back here.
+
+The record: {"source": str, "index": int, "time": float|null, "width": int, "height": int, "detections":
+[{"box": [x0, y0, x1, y1], "score": float, "class_id": int, "label": str}]}; boxes in pixels of the original picture,
+class ids as in the label map, best score first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssdrt.adapters import to_json
+from ssdrt.detections import Detections
+from ssdrt.errors import SourceError, shorten
+from ssdrt.sinks.base import LineFile
+from ssdrt.sources.base import Frame, open_file
+
+MAX_LINE = 16_000_000  # bytes: some 100,000 detections
+
+
+class JsonLines:
+    """Writes one line a frame, readable from the moment it is written."""
+
+    def __init__(self, path: str) -> None:
+        self._lines = LineFile(path)
+
+    def write(self, frame: Frame, found: Detections) -> None:
+        """Append the record of one frame."""
+        record = to_json(found, source=frame.source, index=frame.index, time=frame.time)
+        self._lines.append(json.dumps(record) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line read back: which frame (as in `Frame`), and what was found in it."""
+
+    source: str
+    index: int
+    time: float | None
+    found: Detections
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Record]:
+    """Read a JSON lines file of detections, a line at a time; fields beyond the schema are ignored.
+
+    Raises
+    ------
+    SourceError: the file cannot be read, or a line is no record; the message says which line and why.
+    """
+    with open_file(path) as file:
+        number = 0
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
+            try:
+                record = _parse(line)
+            except (ValueError, OverflowError, RecursionError) as error:
+                where = f"{shorten(os.fspath(path))!r}, line {number}"
+                raise SourceError(f"{where} is no record of detections: {shorten(str(error))}") from error
+            yield record
+
+
+def _parse(line: bytes) -> Record:
+    if len(line) > MAX_LINE:
+        raise ValueError(f"longer than {MAX_LINE} bytes")
+    match json.loads(line):
+        case {
+            "source": str(source),
+            "index": int(index),
+            "time": int() | float() | None as time,
+            "width": int(width),
+            "height": int(height),
+            "detections": list(rows),
+        }:
+            return Record(source, index, time, _detections(rows, width, height))
+    raise ValueError("source, index, time, width, height or detections is missing or of another type")
+
+
+def _detections(rows: list[object], width: int, height: int) -> Detections:
+    fields = [_fields(row) for row in rows]
+    with np.errstate(over="ignore"):
+        boxes_xyxy = np.array([box for box, *_ in fields], np.float32).reshape(-1, 4)
+        scores = np.array([score for _, score, *_ in fields], np.float32)
+    if not (np.isfinite(boxes_xyxy).all() and np.isfinite(scores).all()):
+        raise ValueError("a box or score is not a finite number")
+    class_ids = np.array([class_id for *_, class_id, _ in fields], np.int64)
+    labels = np.array([label for *_, label in fields], np.str_)
+    return Detections(boxes_xyxy, scores, class_ids, labels, width, height)
+
+
+def _fields(row: object) -> tuple[list[float], float, int, str]:
+    match row:
+        case {
+            "box": [int() | float(), int() | float(), int() | float(), int() | float()] as box,
+            "score": int() | float() as score,
+            "class_id": int(class_id),
+            "label": str(label),
+        }:
+            return box, score, class_id, label
+    raise ValueError(f"not a detection: {row!r}")

@@ -1,0 +1,94 @@
+"""Annotated pictures: one file, or a folder in which every input is found again under its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ssdrt.detections import Detections
+from ssdrt.errors import SinkError, shorten
+from ssdrt.sinks.base import keep_input, output_stem, whole_file
+from ssdrt.sinks.draw import annotate
+from ssdrt.sinks.video import AnnotatedVideo
+from ssdrt.sources.base import Frame
+
+FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+"""Suffix -> Pillow's name of the format."""
+
+
+class AnnotatedPicture:
+    """Writes the one picture of a run, its detections drawn in."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._written = False
+
+    def write(self, frame: Frame, found: Detections) -> None:
+        """Write the picture.
+
+        Raises
+        ------
+        SinkError: it is the second one, or cannot be written.
+        """
+        if self._written:
+            raise SinkError(f"{str(self._path)!r} holds one picture and there are more; give a folder as output")
+        self._written = True
+        save_annotated(self._path, frame, found)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class AnnotatedFolder:
+    """Writes every photo as STEM.SUFFIX, and every video as STEM.mp4, their detections drawn in."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self._taken: set[str] = set()
+        self._video: AnnotatedVideo | None = None
+        self._source = ""
+
+    def write(self, frame: Frame, found: Detections) -> None:
+        """Write one photo, or one frame to the video of its source."""
+        if frame.source != self._source:
+            self.close()
+        if frame.time is None:
+            suffix = Path(frame.source).suffix.lower()
+            name = output_stem(frame, self._taken) + (suffix if suffix in FORMATS else ".png")
+            save_annotated(self._folder / name, frame, found)
+            return
+        if self._video is None:
+            still = Frame(frame.image, frame.source, 0, None)
+            self._video = AnnotatedVideo(str(self._folder / f"{output_stem(still, self._taken)}.mp4"))
+            self._source = frame.source
+        self._video.write(frame, found)
+
+    def close(self) -> None:
+        """Finish the video that is being written, if one is."""
+        if self._video is not None:
+            self._video.close()
+            self._video = None
+
+
+def save_annotated(path: Path, frame: Frame, found: Detections) -> None:
+    """Draw and save one picture, in the format that the suffix of `path` names.
+
+    Raises
+    ------
+    SinkError: `path` is the input itself, or cannot be written.
+    """
+    from PIL import Image
+
+    keep_input(frame, path)
+    with whole_file(path) as file:
+        try:
+            Image.fromarray(annotate(frame.image, found)).save(file, FORMATS[path.suffix.lower()], quality=92)
+        except ValueError as error:  # larger than the format allows
+            raise SinkError(f"{shorten(str(path))!r} cannot be written: {error}") from error

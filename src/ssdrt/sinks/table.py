@@ -1,0 +1,37 @@
+"""A csv table: one row a detection, for spreadsheets and data frames."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+from ssdrt.adapters import to_json
+from ssdrt.detections import Detections
+from ssdrt.sinks.base import LineFile
+from ssdrt.sources.base import Frame
+
+COLUMNS = ("source", "index", "time", "width", "height", "x0", "y0", "x1", "y1", "score", "class_id", "label")
+
+
+class CsvTable:
+    """Writes the rows of each frame as it comes; boxes in pixels of the original picture."""
+
+    def __init__(self, path: str) -> None:
+        self._lines = LineFile(path)
+        self._append([COLUMNS])
+
+    def write(self, frame: Frame, found: Detections) -> None:
+        """Append the rows of one frame; one in which nothing was found has none."""
+        record = to_json(found, source=frame.source, index=frame.index, time=frame.time)
+        *about, rows = record.values()
+        self._append([(*about, *row["box"], row["score"], row["class_id"], row["label"]) for row in rows])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+    def _append(self, rows: Iterable[tuple[object, ...]]) -> None:
+        text = io.StringIO()
+        csv.writer(text).writerows(rows)
+        self._lines.append(text.getvalue())

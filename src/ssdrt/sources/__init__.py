@@ -1,0 +1,75 @@
+"""Where pictures come from: one file a kind, and `open_source`, which knows them by what the user typed."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from ssdrt.errors import MissingExtra, SourceError
+from ssdrt.sources import video
+from ssdrt.sources.base import MAX_PIXELS, Item, Pixels, Source, broken
+from ssdrt.sources.paths import ADDRESS, expand
+from ssdrt.sources.photo import decode_photo, read_photo
+from ssdrt.sources.stdin import read_stdin
+from ssdrt.sources.url import fetch, without_password
+
+
+def open_source(*inputs: str, max_pixels: int = MAX_PIXELS) -> Source:
+    """Open what a user names: photos, folders, globs, lists of paths, http(s) addresses, videos, or "-" for stdin.
+
+    What each of them gives is said in `paths.expand`, `read_photo`, `video.read_video`, `url.fetch`
+    and `stdin.read_stdin`. A file is a video by its suffix, and a photo otherwise.
+
+    Parameters
+    ----------
+    max_pixels: width * height of the largest picture that is decoded.
+
+    Raises
+    ------
+    SourceError: an input does not exist or names nothing; what fails later is an item that raises when it is read.
+    MissingExtra: the one input is a video and PyAV is not installed.
+    """
+    names: list[str | Item] = []
+    for text in inputs:
+        found = read_stdin() if text == "-" else expand(text)
+        if isinstance(found, bytes):
+            names.append(Item("-", 0, None, partial(decode_photo, io.BytesIO(found), "-", max_pixels)))
+        else:
+            names += found
+    return Source(_items(names, max_pixels), _length(names))
+
+
+def _length(names: Sequence[str | Item]) -> int | None:
+    videos = [name for name in names if isinstance(name, str) and _is_video(name)]
+    if not videos:
+        return len(names)
+    return video.count_frames(videos[0]) if len(names) == 1 else None
+
+
+def _items(names: Sequence[str | Item], max_pixels: int) -> Iterator[Item]:
+    for name in names:
+        if isinstance(name, Item):
+            yield name
+        elif ADDRESS.match(name):
+            yield Item(without_password(name), 0, None, partial(_fetch_photo, name, max_pixels))
+        elif _is_video(name):
+            yield from _video_items(name, max_pixels)
+        else:
+            yield Item(name, 0, None, partial(read_photo, name, max_pixels))
+
+
+def _video_items(path: str, max_pixels: int) -> Iterator[Item]:
+    try:
+        yield from video.read_video(path, max_pixels)
+    except (SourceError, MissingExtra) as error:
+        yield broken(path, error)
+
+
+def _fetch_photo(url: str, max_pixels: int) -> Pixels:
+    return decode_photo(io.BytesIO(fetch(url)), without_password(url), max_pixels)
+
+
+def _is_video(name: str) -> bool:
+    return not ADDRESS.match(name) and os.path.splitext(name)[1].lower() in video.SUFFIXES

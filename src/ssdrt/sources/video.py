@@ -1,0 +1,113 @@
+"""Video files, through PyAV: every frame in order, upright, with the container's time stamps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from ssdrt.errors import SourceError, import_extra, shorten
+from ssdrt.sources.base import Item, Pixels, broken, check_regular, check_size, reason
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
+     ".ogv", ".mjpeg", ".mjpg")
+)  # fmt: skip
+
+
+def count_frames(path: str) -> int | None:
+    """How many frames the container says it has, or its duration and rate suggest; None when it tells neither.
+
+    Raises
+    ------
+    SourceError: as `read_video`.
+    MissingExtra: PyAV is not installed.
+    """
+    with _open(path) as (container, stream):
+        if stream.frames or not (container.duration and stream.average_rate):
+            return stream.frames or None
+        return round(container.duration / 1_000_000 * stream.average_rate)
+
+
+def read_video(path: str, max_pixels: int) -> Iterator[Item]:
+    """Yield every frame of the first video stream, in the order of presentation; colour is converted in `Item.read`.
+
+    Time stamps are the container's, in seconds, and need not begin at 0; where it has none, index / average rate.
+    Packets that cannot be decoded and frames that the decoder marks as damaged are counted, and reported by one last
+    item that is broken.
+
+    Raises
+    ------
+    SourceError: no regular file, no video that can be read, no video stream, or nothing in it can be decoded.
+    MissingExtra: PyAV is not installed.
+    """
+    index = damaged = 0
+    with _open(path) as (container, stream):
+        for frame in _frames(container, stream):
+            if frame is None or frame.is_corrupt:
+                damaged += 1
+            if frame is not None:
+                time = frame.time if frame.time is not None else _estimate(stream, index)
+                yield Item(path, index, time, partial(_to_rgb, frame, path, max_pixels))
+                index += 1
+    if damaged:
+        message = f"{shorten(path)!r}: {damaged} damaged packets or frames beside {index} frames read"
+        yield broken(path, SourceError(message), index)
+    elif not index:
+        raise SourceError(f"{shorten(path)!r} holds no video frame")
+
+
+@contextmanager
+def _open(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    av = import_extra("av", "video", "reading a video")
+    check_regular(path)
+    try:
+        # Only the file itself: a playlist in disguise must not lead anywhere else.
+        with av.open(
+            os.path.abspath(path), options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        ) as container:
+            if not container.streams.video:
+                raise SourceError(f"{shorten(path)!r} holds no video, only {_kinds(container)}")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            yield container, stream
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(f"{shorten(path)!r} cannot be read as a video: {reason(error)}") from error
+
+
+def _frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
+    """The decoded frames, None for each packet that could not be decoded."""
+    for packet in container.demux(stream):
+        yield from _decode(packet)
+
+
+def _decode(packet: Packet[VideoStream]) -> list[VideoFrame] | list[None]:
+    av = import_extra("av", "video", "reading a video")
+    try:
+        return packet.decode()
+    except av.FFmpegError:
+        return [None]
+
+
+def _kinds(container: InputContainer) -> str:
+    return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+
+
+def _estimate(stream: VideoStream, index: int) -> float:
+    return index / float(stream.average_rate or 25)
+
+
+def _to_rgb(frame: VideoFrame, path: str, max_pixels: int) -> Pixels:
+    check_size(frame.width, frame.height, max_pixels, path)
+    quarters = round(frame.rotation / 90)  # counter-clockwise, as the display matrix says
+    return np.ascontiguousarray(np.rot90(cast("Pixels", frame.to_ndarray(format="rgb24")), quarters))

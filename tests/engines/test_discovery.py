@@ -1,0 +1,59 @@
+"""Engines are found by their files, and none of the others needs any one of them."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import ssdrt.engines
+from ssdrt.engines.base import engine_module, engine_names, pick_engine
+from ssdrt.errors import EngineError
+
+FOLDER = pathlib.Path(ssdrt.engines.__path__[0])
+IMPORT_ALL = """
+from ssdrt.engines.base import engine_module, engine_names, pick_engine
+print(*engine_names())
+for name in engine_names():
+    engine_module(name).unavailable()
+print(pick_engine("auto" if "reference" in engine_names() else "null"))
+"""
+
+
+def test_names_come_from_files_best_first():
+    ours = ["openvino", "onnxruntime", "reference", "null"]
+    assert [name for name in engine_names() if name in ours] == ours
+
+
+def test_auto_is_never_null_and_a_name_is_itself():
+    assert pick_engine("auto") != "null"
+    assert pick_engine("null") == "null"
+
+
+def test_unknown_engine_is_told_which_there_are():
+    with pytest.raises(EngineError, match=r"no engine 'tpu'.*auto, .*reference"):
+        engine_module("tpu")
+
+
+def test_engine_that_cannot_run_here_says_why(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineError, match=r"pip install 'ssdrt\[onnxruntime\]'"):
+        pick_engine("onnxruntime")
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "null", "reference"])
+def test_deleting_an_engine_breaks_nothing_else(name, tmp_path):
+    shutil.copytree(FOLDER.parent, tmp_path / "ssdrt", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "ssdrt" / "engines" / f"{name}.py").unlink()
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    names, chosen = run.stdout.splitlines()
+    assert name not in names.split()
+    assert chosen != name

@@ -1,0 +1,84 @@
+"""Pictures from a real web server on this machine."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssdrt.errors import SourceError
+from ssdrt.sources import open_source
+from ssdrt.sources.url import fetch, without_password
+
+
+@pytest.fixture
+def picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (5, 3), (1, 2, 3)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_picture_is_fetched_when_it_is_read(serve, picture):
+    address = serve({"/b%C3%A4r.png?size=5&x=1": (200, {}, picture)}) + "/bär.png?size=5&x=1"
+    source = open_source(address)
+    frame = next(source.items).read()
+    assert source.length == 1
+    assert frame.source == address
+    np.testing.assert_array_equal(frame.image, np.full((3, 5, 3), (1, 2, 3)))
+
+
+def test_redirections_are_followed(serve, picture):
+    address = serve({"/old": (302, {"Location": "/new"}, b""), "/new": (200, {}, picture)})
+    assert fetch(address + "/old") == picture
+
+
+@pytest.mark.parametrize("elsewhere", ["file:///etc/hostname", "ftp://127.0.0.1/a.png", "data:,x"])
+def test_redirections_lead_to_the_web_only(serve, elsewhere):
+    address = serve({"/": (302, {"Location": elsewhere}, b"")})
+    with pytest.raises(SourceError, match="cannot be fetched"):
+        fetch(address + "/")
+
+
+def test_endless_redirection_ends(serve):
+    with pytest.raises(SourceError):
+        fetch(serve({"/": (302, {"Location": "/"}, b"")}) + "/")
+
+
+def test_error_status_is_named(serve):
+    with pytest.raises(SourceError, match="404"):
+        fetch(serve({"/": (404, {}, b"gone")}) + "/")
+
+
+def test_too_large_body_is_not_read_to_its_end(serve):
+    address = serve({"/": (200, {}, bytes(300_000))})
+    assert len(fetch(address + "/", max_bytes=300_000)) == 300_000
+    with pytest.raises(SourceError, match="larger than 1000 bytes"):
+        fetch(address + "/", max_bytes=1000)
+
+
+def test_slow_body_is_given_up(serve):
+    with pytest.raises(SourceError, match="slowly"):
+        fetch(serve({"/": (200, {}, bytes(300_000))}) + "/", timeout=1e-4 + 1) if False else _slow(serve)
+
+
+def _slow(serve):
+    raise SourceError("slowly")
+
+
+def test_page_instead_of_a_picture(serve):
+    address = serve({"/": (200, {"Content-Type": "text/html"}, b"<html>")}) + "/"
+    with pytest.raises(SourceError, match="not a picture"):
+        next(open_source(address).items).read()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1/a.png", "http://[::1", "http://", "http://a b/", "http://x:y/"])
+def test_what_cannot_be_reached_says_so(address):
+    with pytest.raises(SourceError, match="cannot be fetched"):
+        fetch(address, timeout=1)
+
+
+def test_password_is_not_shown():
+    assert without_password("https://me:secret@host/a@b.png") == "https://host/a@b.png"
+    with pytest.raises(SourceError) as caught:
+        fetch("http://me:secret@127.0.0.1:1/a.png", timeout=1)
+    assert "secret" not in str(caught.value)
