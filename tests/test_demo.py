@@ -59,8 +59,8 @@ def test_detections_are_those_of_tensorflow(name, tmp_path):
         found = detector.detect(demo_picture(), score_threshold=0.0)
     count = len(expected)
     np.testing.assert_array_equal(found.class_ids[:count], expected[:, 5])
-    np.testing.assert_allclose(found.scores[:count], expected[:, 4], atol=1e-4)
-    np.testing.assert_allclose(found.boxes_xyxy[:count], boxes, atol=0.1)
+    np.testing.assert_allclose(found.scores[:count], expected[:, 4], atol=1e-5)
+    np.testing.assert_allclose(found.boxes_xyxy[:count], boxes, atol=0.01)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

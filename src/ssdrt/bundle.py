@@ -28,7 +28,7 @@ MAGIC = b"SSDRT\r\n\x01"
 FORMAT = 1
 MAX_HEADER = 64 << 20
 
-_KINDS = {c.__name__: c for c in vars(nouns).values() if isinstance(c, type) and dataclasses.is_dataclass(c)}
+_NOUNS = {c.__name__: c for c in vars(nouns).values() if isinstance(c, type) and dataclasses.is_dataclass(c)}
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class _Writer:
             return self.seen[id(value)]
         if dataclasses.is_dataclass(value):
             fields = {f.name: self.tree(getattr(value, f.name)) for f in dataclasses.fields(value)}
-            return {"kind": type(value).__name__, **fields}
+            return {"class": type(value).__name__, **fields}
         if isinstance(value, tuple):
             return [self.tree(v) for v in value]
         if isinstance(value, dict):
@@ -183,8 +183,8 @@ class _Reader:
             return self._array(value)
         if "map" in value:
             return dict(value["map"])
-        kind = _KINDS[value["kind"]]
-        return kind(**{name: self.tree(v) for name, v in value.items() if name != "kind"})
+        noun = _NOUNS[value["class"]]
+        return noun(**{name: self.tree(v) for name, v in value.items() if name != "class"})
 
     def _array(self, value: dict[str, Any]) -> NDArray[Any]:
         at = value["array"][0]

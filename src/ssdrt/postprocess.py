@@ -18,7 +18,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Window = tuple[float, float, float, float]  # ymin, xmin, ymax, xmax
 
-BLOCK = 64  # candidates tested at once: one bit each of a 64-bit word
+BLOCK = 64
+"""Candidates tested at once, one bit each of a word. Half as many take 1.3 times as long, twice as many no less."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def non_max_suppression(
 
 @dataclass(frozen=True)
 class _Candidates:
-    """What one NMS looks at: boxes (n, 4), scores and their thresholds (n, columns), room for so many in a column."""
+    """What one NMS looks at: boxes (n, 4), scores and thresholds (n, columns), and how many it keeps of a column."""
 
     boxes: Floats
     scores: Floats
@@ -169,22 +170,21 @@ def _hard_nms(candidates: _Candidates, order: Iterator[Ints], iou_threshold: flo
     values, num_columns = candidates.scores.ravel(), candidates.scores.shape[1]
     room = np.full(num_columns, candidates.room)
     kept = np.empty(0, np.int64)
-    for portion in order:
-        for start in range(0, len(portion), BLOCK):
-            block = portion[start : start + BLOCK]
-            block = block[room[block % num_columns] > 0]
-            anchors, columns = np.divmod(np.concatenate((kept, block)), num_columns)
-            words = _suppression_words(candidates.boxes[anchors], columns, len(kept), iou_threshold)
-            suppressed = int(np.bitwise_or.reduce(words[: len(kept)]))
-            rows = zip(block.tolist(), values[block].tolist(), words[len(kept) :].tolist(), strict=True)
-            picked = []
-            for bit, (index, score, word) in enumerate(rows):
-                if not suppressed >> bit & 1 and room[index % num_columns]:
-                    suppressed |= word
-                    room[index % num_columns] -= 1
-                    picked.append(index)
-                    yield index, score
-            kept = np.append(kept, picked).astype(np.int64)
+    for block in (portion[start : start + BLOCK] for portion in order for start in range(0, len(portion), BLOCK)):
+        if not room.any():
+            return
+        new = block[room[block % num_columns] > 0]
+        anchors, columns = np.divmod(np.concatenate((kept, new)), num_columns)
+        words = _suppression_words(candidates.boxes[anchors], columns, len(kept), iou_threshold)
+        suppressed = int(np.bitwise_or.reduce(words[: len(kept)]))
+        picked = []
+        for bit, (index, word) in enumerate(zip(new.tolist(), words[len(kept) :].tolist(), strict=True)):
+            if not suppressed >> bit & 1 and room[index % num_columns]:
+                suppressed |= word
+                room[index % num_columns] -= 1
+                picked.append(index)
+                yield index, float(values[index])
+        kept = np.concatenate((kept, np.array(picked, np.int64)))
 
 
 def _suppression_words(boxes: Floats, columns: Ints, first: int, iou_threshold: float) -> NDArray[np.uint64]:

@@ -6,12 +6,10 @@ They are core/kernels/image/resize_{bilinear,nearest_neighbor,bicubic,area}_op.c
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.errors import SourceError
 from ssdrt.model import Pair, Resizer
 
 Floats = NDArray[np.float32]
@@ -19,38 +17,9 @@ Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 Taps = tuple[Ints, Floats]  # (taps, new_size) source indices and weights
 
-
-def as_rgb(image: NDArray[Any]) -> Pixels:
-    """A picture as (height, width, 3) uint8 in C order, the same array when it is that already.
-
-    Grey (height, width) or (height, width, 1) becomes three equal channels, alpha is left out, uint16 keeps its upper 8
-    bits. Colours are taken to be in RGB order.
-
-    Raises
-    ------
-    SourceError: the array is no such picture.
-    """
-    image = np.asarray(image)
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if (
-        image.dtype not in (np.uint8, np.uint16)
-        or image.ndim != 3
-        or image.shape[2] not in (1, 2, 3, 4)
-        or not image.size
-    ):
-        raise SourceError(
-            f"a picture is an array (height, width, 3) uint8, not {image.shape} {image.dtype}; "
-            "scale other ranges to 0..255 and convert with .astype(numpy.uint8)"
-        )
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.shape[2] == 3 and image.flags.c_contiguous:
-        return image
-    rgb = np.empty((*image.shape[:2], 3), np.uint8)
-    for channel in range(3):  # a quarter of the time of np.ascontiguousarray for BGR pictures seen as RGB
-        rgb[:, :, channel] = image[:, :, channel if image.shape[2] > 2 else 0]
-    return rgb
+BAND = 10_000
+"""Pixels that the bilinear resize makes at once. Its working memory then stays small enough for the C library to keep;
+whole pictures meant 1,100 page faults each, and 2.7 ms instead of 0.75 (640x480 to 300x300)."""
 
 
 def network_size(resizer: Resizer, height: int, width: int) -> Pair:
@@ -70,11 +39,9 @@ def to_network(image: Pixels, resizer: Resizer) -> Floats:
 
     (h, w) is network_size(resizer, height, width). Any number of threads may call this at once.
     """
+    image = _contiguous(image)
     size = _resized_size(resizer, *image.shape[:2])
-    if size == image.shape[:2]:
-        resized = image.astype(np.float32, order="C")
-    else:
-        resized = _RESIZE[resizer.method](image, resizer, *size)
+    resized = image.astype(np.float32) if size == image.shape[:2] else _RESIZE[resizer.method](image, resizer, *size)
     if not resizer.pad:
         return resized
     padded = np.empty((resizer.width, resizer.width, 3), np.float32)
@@ -82,6 +49,16 @@ def to_network(image: Pixels, resizer: Resizer) -> Floats:
     padded[: size[0], size[1] :] = resizer.pad_value
     padded[size[0] :] = resizer.pad_value
     return padded
+
+
+def _contiguous(image: Pixels) -> Pixels:
+    """The image in C order. A quarter of the time of np.ascontiguousarray for a BGR picture seen as RGB."""
+    if image.flags.c_contiguous:
+        return image
+    copy = np.empty(image.shape, np.uint8)
+    for channel in range(3):
+        copy[:, :, channel] = image[:, :, channel]
+    return copy
 
 
 def _resized_size(resizer: Resizer, height: int, width: int) -> Pair:
@@ -98,27 +75,37 @@ def _resized_size(resizer: Resizer, height: int, width: int) -> Pair:
 
 def _bilinear(image: Pixels, resizer: Resizer, height: int, width: int) -> Floats:
     """ResizeBilinear: along the rows first. On bytes for as long as possible, and once for every source row."""
-    rows, top, bottom, y_lerp = _bilinear_rows(resizer, image.shape[0], height)
     left, right, x_lerp = _bilinear_columns(resizer, image.shape[1], width)
-    source = image.reshape(image.shape[0], -1)[rows]
-    start = np.take(source, left, axis=1)
-    lines = np.subtract(np.take(source, right, axis=1), start, dtype=np.float32)
-    lines *= x_lerp
-    lines += start
-    result: Floats = np.take(lines, top, axis=0)
-    step = np.take(lines, bottom, axis=0)
-    step -= result
-    step *= y_lerp
-    result += step
-    return result.reshape(height, width, 3)
+    source = image.reshape(image.shape[0], -1)
+    resized = np.empty((height, width * 3), np.float32)
+    for band, rows, top, bottom, y_lerp in _bilinear_bands(resizer, image.shape[0], height, BAND // width + 1):
+        lines = source[rows]
+        start = np.take(lines, left, axis=1)
+        blends = np.subtract(np.take(lines, right, axis=1), start, dtype=np.float32)
+        blends *= x_lerp
+        blends += start
+        result = np.take(blends, top, axis=0, out=resized[band], mode="clip")  # the default mode would copy `out`
+        step = np.take(blends, bottom, axis=0)
+        step -= result
+        step *= y_lerp
+        result += step
+    return resized.reshape(height, width, 3)
 
 
 @lru_cache(maxsize=128)
-def _bilinear_rows(resizer: Resizer, size: int, new_size: int) -> tuple[Ints, Ints, Ints, Floats]:
-    """The source rows in use, which of them lie above and below each new row, and how far it is down (new_size, 1)."""
+def _bilinear_bands(
+    resizer: Resizer, size: int, new_size: int, band_size: int
+) -> list[tuple[slice, Ints, Ints, Ints, Floats]]:
+    """Bands of new rows: which rows, the source rows in use, which of them lie above and below each new row, and how
+    far it is down (band_size, 1)."""
     above, below, lerp = _neighbours(resizer, size, new_size)
-    rows, places = np.unique(np.concatenate((above, below)), return_inverse=True)
-    return rows, places[:new_size], places[new_size:], lerp[:, None]
+    bands = []
+    for start in range(0, new_size, band_size):
+        band = slice(start, min(start + band_size, new_size))
+        rows, places = np.unique(np.stack((above[band], below[band])), return_inverse=True)
+        top, bottom = places.reshape(2, -1)
+        bands.append((band, rows, top, bottom, lerp[band, None]))
+    return bands
 
 
 @lru_cache(maxsize=128)

@@ -25,7 +25,7 @@ def photos(tmp_path):
 
 @pytest.fixture
 def make_clip():
-    """Write a video whose frame i is grey 10 * i + 20, with the time stamps given in milliseconds."""
+    """Write a video whose frame i is grey 10 * (i % 20) + 20, with the time stamps given in milliseconds."""
     av = pytest.importorskip("av", reason="the extra `video` is not installed")
 
     def make(path, times=(0, 33, 67, 200), size=(64, 48), options=()):
@@ -36,7 +36,7 @@ def make_clip():
             for name, value in options:
                 getattr(stream, name)(value)
             for index, time in enumerate(times):
-                image = np.full((size[1], size[0], 3), 10 * index + 20, np.uint8)
+                image = np.full((size[1], size[0], 3), 10 * (index % 20) + 20, np.uint8)
                 frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                 frame.pts, frame.time_base = time, Fraction(1, 1000)
                 container.mux(stream.encode(frame))

@@ -133,9 +133,9 @@ class GraphBuilder:
             return self.op("Identity", values[0], name="concat")
         return self.op("ConcatV2", *values, axis, N=len(values))
 
-    def stack(self, *values: Value, axis: int = 0, name: str = "") -> str:
+    def stack(self, *values: Value, axis: int = 0) -> str:
         """Pack."""
-        return self.op("Pack", *values, name=name, N=len(values), axis=axis)
+        return self.op("Pack", *values, N=len(values), axis=axis)
 
     def unstack(self, value: str, count: int, axis: int = 0) -> list[str]:
         """Unpack; the outputs."""

@@ -94,11 +94,14 @@ def _sorted_heads(
         starts[at] = ref
         at += size
     joined = _join(graph, heads)
-    folder = Folder(graph, numbered, given)
+    # Scaled to -0.5..0.5, so that a sigmoid on the way (some predictors convert scores themselves) can be undone.
+    folder = Folder(graph, {ref: numbers / at - 0.5 for ref, numbers in numbered.items()}, given)
     value = folder.value(Ref(joined.name))
     if value is None or value.size != at:
         raise ModelError("the heads' predictions are joined in a way that is not understood", node=joined.name)
-    flat = value.ravel().astype(np.int64)
+    if value.min() > 0:
+        value = np.log(value / (1 - value))
+    flat = np.rint((value.ravel() + 0.5) * at).astype(np.int64)
     order: list[Ref] = []
     position = 0
     while position < at:

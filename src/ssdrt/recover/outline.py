@@ -28,8 +28,9 @@ BORDERS = (
     "FusedBatchNormV2",
     "FusedBatchNormV3",
 )
+_PASSING = ("Cast", "Identity")
 VARIABLES = ("Variable", "VariableV2", "VarHandleOp", "ReadVariableOp")
-_AFTER_HEAD = (*ARITHMETIC, *BORDERS[2:], "Relu", "Relu6", "Sigmoid", "Maximum", "Minimum")
+_AFTER_HEAD = (*ARITHMETIC, *BORDERS[2:], "Relu", "Relu6", "Maximum", "Minimum")
 
 
 @dataclass(frozen=True)
@@ -121,21 +122,21 @@ def _network_input(graph: Graph, first: list[Node]) -> tuple[Ref, tuple[Node, ..
     for node in reversed(chain):
         if node.op not in ARITHMETIC:
             break
-        arithmetic.append(node)
+        arithmetic += [node] if node.op not in _PASSING else []
         ref = Ref(node.name)
     return pixels, tuple(arithmetic), ref
 
 
 def _arithmetic_before_resizer(graph: Graph, pixels: Ref) -> list[Node]:
-    """What is done to the whole batch before each picture of it is resized: above what the loop reads."""
-    arithmetic: list[Node] = []
-    for read in (n for n in graph.sorted(graph.ancestors([pixels.node])) if n.op == "TensorArrayReadV3"):
-        for ref in graph.data_inputs(read):
-            node = graph.nodes[ref.node]
-            while node.op in ARITHMETIC and node.op != "Cast":
-                arithmetic.append(node)
-                node = graph.nodes[_variable_input(graph, node).node]
-    return arithmetic[::-1]
+    """What is done to the picture's values before it is resized. Sizes are computed from Shape and do not count."""
+    above = graph.ancestors([pixels.node])
+    values: set[str] = set()
+    for node in graph.sorted(above):
+        from_values = any(ref.node in values for ref in graph.data_inputs(node))
+        if node.op == "Placeholder" or (from_values and node.op not in ("Shape", "ShapeN", "Size", "Rank")):
+            values.add(node.name)
+    arithmetic = [n for n in graph.sorted(values) if n.op in ARITHMETIC and n.op not in _PASSING]
+    return [n for n in arithmetic if n.text("T", "float32") == "float32"]
 
 
 def _variable_input(graph: Graph, node: Node) -> Ref:
@@ -152,6 +153,8 @@ def _image(graph: Graph, pixels: Ref) -> Ref:
     """The placeholder of the pictures; in a graph that decodes files itself, the decoded picture."""
     above = graph.sorted(graph.ancestors([pixels.node]))
     placeholders = [n for n in above if n.op == "Placeholder"]
+    if not placeholders:
+        raise ModelError(what_it_seems(graph))
     if len(placeholders) != 1:
         raise ModelError(f"the picture comes from {len(placeholders)} placeholders, not from one")
     if placeholders[0].text("dtype") != "string":

@@ -140,8 +140,7 @@ def _normalisation(parts: Outline) -> tuple[Normalisation, ...]:
     folder = Folder(parts.graph)
     steps = []
     for node in parts.arithmetic:
-        if node.op not in ("Cast", "Identity"):
-            steps += _step(folder, node)
+        steps += _step(folder, node)
     return tuple(steps)
 
 

@@ -35,8 +35,8 @@ def fetch(url: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> byt
     """
     shown = shorten(without_password(url))
     quoted = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
-    request = urllib.request.Request(quoted, headers={"User-Agent": "ssdrt", "Accept": "image/*"})
     try:
+        request = urllib.request.Request(quoted, headers={"User-Agent": "ssdrt", "Accept": "image/*"})
         with _opener().open(request, timeout=timeout) as response:
             return _read(response, shown, max_bytes, time.monotonic() + timeout)
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -1,0 +1,144 @@
+"""Videos made here: every frame, in order, upright, at its time, and damage that costs no more than it must."""
+
+import os
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from ssdrt.errors import MissingExtra, SourceError
+from ssdrt.sources import open_source
+from ssdrt.sources.video import count_frames
+
+av = pytest.importorskip("av", reason="the extra `video` is not installed")
+
+TIMES = (0, 33, 67, 200, 233, 400)  # a variable frame rate, in milliseconds
+
+
+def frames(path, **options):
+    return [item.read() for item in open_source(str(path), **options).items]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
+def test_every_frame_in_order_with_the_time_of_the_container(make_clip, tmp_path, suffix):
+    path = make_clip(tmp_path / f"clip{suffix}", TIMES)
+    found = frames(path)
+    assert [frame.time for frame in found] == pytest.approx([time / 1000 for time in TIMES], abs=1e-4)
+    assert [frame.index for frame in found] == list(range(6))
+    assert {frame.source for frame in found} == {str(path)}
+    for index, frame in enumerate(found):
+        assert frame.image.shape == (48, 64, 3)
+        np.testing.assert_allclose(frame.image, 10 * index + 20, atol=3)
+
+
+def test_time_does_not_have_to_begin_at_zero(make_clip, tmp_path):
+    assert [frame.time for frame in frames(make_clip(tmp_path / "clip.mkv", (500, 600)))] == [0.5, 0.6]
+
+
+def test_length_is_known_for_one_video_and_unknown_for_more(make_clip, tmp_path):
+    path = str(make_clip(tmp_path / "clip.mp4", TIMES))
+    assert open_source(path).length == 6
+    assert open_source(path, path).length is None
+    assert len(frames(tmp_path / "clip.mp4")) == 6
+
+
+def test_frames_may_be_read_in_any_order_after_the_iteration(make_clip, tmp_path):
+    items = list(open_source(str(make_clip(tmp_path / "clip.mkv", TIMES))).items)
+    assert [int(item.read().image.mean().round(-1)) for item in reversed(items)] == [70, 60, 50, 40, 30, 20]
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_rotation_in_the_metadata_is_applied(make_clip, tmp_path, quarters):
+    if not hasattr(av.video.stream.VideoStream, "set_display_rotation"):
+        pytest.skip("this PyAV cannot write a rotation")
+    path = make_clip(tmp_path / "clip.mp4", (0, 40), options=[("set_display_rotation", 90 * quarters)])
+    with av.open(str(path)) as container:
+        stored = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    np.testing.assert_array_equal(frames(path)[0].image, np.rot90(stored, quarters))
+
+
+def test_damaged_packets_are_counted_and_the_rest_is_read(make_clip, tmp_path):
+    path = make_clip(tmp_path / "clip.mkv", tuple(range(0, 1200, 40)))
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    data = path.read_bytes()
+    for packet in packets[5:8]:
+        data = data.replace(packet, b"\xff" * len(packet))
+    path.write_bytes(data)
+    images, errors = [], []
+    for item in open_source(str(path)).items:
+        try:
+            images.append(item.read())
+        except SourceError as error:
+            errors.append(str(error))
+    assert 20 <= len(images) <= 30
+    assert [image.index for image in images] == list(range(len(images)))
+    assert len(errors) == 1
+    assert "damaged" in errors[0]
+
+
+def test_video_that_is_cut_off_gives_the_frames_before_the_cut(make_clip, tmp_path):
+    path = make_clip(tmp_path / "clip.mkv", tuple(range(0, 1200, 40)))
+    path.write_bytes(path.read_bytes()[: os.path.getsize(path) // 2])
+    read = 0
+    for item in open_source(str(path)).items:
+        try:
+            read += item.read().index == read
+        except SourceError as error:
+            assert "damaged" in str(error)
+    assert 5 < read < 30
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    path = tmp_path / "sound.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        sound.rate, sound.pts, sound.time_base = 8000, 0, Fraction(1, 8000)
+        container.mux(stream.encode(sound))
+    with pytest.raises(SourceError, match="only audio"):
+        open_source(str(path))
+
+
+@pytest.mark.parametrize("data", [b"", b"<html></html>", bytes(5000)])
+def test_what_is_no_video_is_refused_when_it_is_named(tmp_path, data):
+    (tmp_path / "clip.mp4").write_bytes(data)
+    with pytest.raises(SourceError, match="cannot be read as a video"):
+        count_frames(str(tmp_path / "clip.mp4"))
+
+
+def test_broken_video_among_others_is_one_broken_item(make_clip, tmp_path):
+    make_clip(tmp_path / "b.mp4", (0, 40))
+    (tmp_path / "a.mp4").write_bytes(b"nothing")
+    broken, *items = open_source(f"{tmp_path}/*.mp4").items
+    with pytest.raises(SourceError):
+        broken.read()
+    assert [item.read().index for item in items] == [0, 1]
+
+
+def test_playlist_in_disguise_leads_nowhere(make_clip, tmp_path):
+    make_clip(tmp_path / "secret.mp4", (0, 40))
+    (tmp_path / "clip.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/secret.mp4\n#EXT-X-ENDLIST\n")
+    with pytest.raises(SourceError):
+        frames(tmp_path / "clip.mp4")
+
+
+def test_fifo_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "clip.mp4")
+    with pytest.raises(SourceError, match="pipe"):
+        open_source(str(tmp_path / "clip.mp4"))
+
+
+def test_large_frames_are_refused_unless_allowed(make_clip, tmp_path):
+    path = make_clip(tmp_path / "clip.mp4", (0,))
+    assert len(frames(path, max_pixels=64 * 48)) == 1
+    with pytest.raises(SourceError, match="64 x 48"):
+        frames(path, max_pixels=64 * 48 - 1)
+
+
+def test_without_pyav_the_message_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'ssdrt\[video\]'"):
+        open_source(str(tmp_path / "clip.mp4"))
