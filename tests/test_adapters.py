@@ -42,7 +42,9 @@ def test_json_of_nothing():
 
 
 def test_coco_rows():
-    assert to_coco(FOUND[:1], 139) == [{"image_id": 139, "category_id": 1, "bbox": [0.1, 2.0, 30.6, 38.0], "score": 0.3}]
+    assert to_coco(FOUND[:1], 139) == [
+        {"image_id": 139, "category_id": 1, "bbox": [0.1, 2.0, 30.6, 38.0], "score": 0.3}
+    ]
     assert to_coco(FOUND[:0], 139) == []
 
 

@@ -7,11 +7,7 @@ NAME.sha384 for the archives whose checksum was first seen here. Without a netwo
 from __future__ import annotations
 
 import difflib
-import http.client
 import shutil
-import tarfile
-import urllib.error
-import urllib.request
 import zlib
 from dataclasses import dataclass
 from functools import partial
@@ -114,6 +110,8 @@ def fetch_archive(archive: Archive, *, quiet: bool = False) -> Path:
     graph = graph_path(archive)
     if graph.is_file():
         return graph
+    from http.client import HTTPException  # here and below: a tenth of the start of whatever downloads nothing
+
     pooch = import_extra("pooch", "zoo", "downloading a model")
     pooch.get_logger().setLevel("WARNING")
     packed, record = (graph.parent.with_name(archive.name + suffix) for suffix in (".tar.gz", ".sha384"))
@@ -128,8 +126,8 @@ def fetch_archive(archive: Archive, *, quiet: bool = False) -> Path:
         if known is None:
             record.write_text(pooch.file_hash(packed, alg="sha384") + "\n", "ascii")
     except ValueError as error:
-        raise ZooError(f"{archive.url} is not the archive that it was: {error}") from error
-    except (OSError, http.client.HTTPException) as error:
+        raise ZooError(f"what {archive.url} gives does not have the checksum {known}; it was not kept") from error
+    except (OSError, HTTPException) as error:
         why = getattr(error, "reason", None) or error
         raise ZooError(f"{archive.name}: {why}; without a network, put {archive.url} at {packed}") from error
     return graph
@@ -137,17 +135,20 @@ def fetch_archive(archive: Archive, *, quiet: bool = False) -> Path:
 
 def _download(url: str, target: str, _pooch: object, *, part: Path, label: str, quiet: bool) -> None:
     """Download to `part`, going on where an earlier call was cut off, and move it to `target` when it is whole."""
+    from http import HTTPStatus
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "ssdrt", "Range": f"bytes={have}-"})
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
+        response = urlopen(Request(url, headers={"User-Agent": "ssdrt", "Range": f"bytes={have}-"}), timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
         part.unlink()  # as long as the archive or longer, yet not accepted: begin again
         return _download(url, target, _pooch, part=part, label=label, quiet=quiet)
     with response:
-        resumes = response.status == http.client.PARTIAL_CONTENT
+        resumes = response.status == HTTPStatus.PARTIAL_CONTENT
         have = have if resumes else 0
         total = have + int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
         with part.open("ab" if resumes else "wb") as file, progress(label, total, "bytes", quiet=quiet) as advance:
@@ -168,6 +169,8 @@ def _unpack(packed: Path, graph: Path) -> None:
     ------
     ZooError: damaged, too large, or without a frozen graph.
     """
+    import tarfile
+
     part = graph.with_name(graph.name + ".part")
     unpacked = 0
     try:

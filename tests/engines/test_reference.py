@@ -12,6 +12,7 @@ from ssdrt.model import (
     Add,
     Affine,
     AvgPool,
+    Clip,
     Concat,
     Conv,
     Crop,
@@ -95,6 +96,7 @@ def test_elementwise_layers_broadcast_over_rows_and_columns():
     assert_equal(run_layer(Affine("l", ("x",), np.array(2, np.float32), np.array(1, np.float32)), X), 2 * X + 1)
     assert_equal(run_layer(Mul("l", ("x", "y")), gate, pair), np.concatenate([2 * X, -3 * X], -1))
     assert_equal(run_layer(Add("l", ("x", "y")), pair, gate), np.concatenate([X + 2, 3 - X], -1))
+    assert_equal(run_layer(Clip("l", ("x",), 2.0, 4.5), X), plane([2, 2, 3], [4, 4.5, 4.5], [4.5, 4.5, 4.5]))
     assert_equal(run_layer(Concat("l", ("x", "y", "z")), X, pair, X), np.concatenate([X, X, -X, X], -1))
 
 

@@ -1,5 +1,6 @@
 """Every kind of layer as ONNX, run by ONNX Runtime, equals the reference engine."""
 
+import math
 from dataclasses import dataclass
 from typing import get_args, get_type_hints
 
@@ -13,6 +14,7 @@ from ssdrt.model import (
     Add,
     Affine,
     AvgPool,
+    Clip,
     Concat,
     Conv,
     Crop,
@@ -60,6 +62,8 @@ CASES = [
     ),
     (Pad("l", ("x",), (1, 0, 2, 3), -1.5), (X,)),
     (Crop("l", ("x",), 1, 2, 5, 4), (X,)),
+    (Clip("l", ("x",), -1.5, 2.0), (X,)),
+    (Clip("l", ("x",), -math.inf, 2.0), (X,)),
     (FakeQuantize("l", ("x",), -3.0, 4.5, 256), (X,)),
 ]
 

@@ -50,8 +50,12 @@ def test_line_and_letters_grow_with_the_picture(size):
     assert label_rows == pytest.approx(max(14, side / 40 * 1.4), rel=0.2)
 
 
-@pytest.mark.parametrize("box", [(0, 0, 5, 5), (195, 145, 200, 150), (0, 0, 200, 150), (180, 0, 200, 150), (-50, 140, 300, 400)])
-@pytest.mark.parametrize("label", ["cat", "a very long name of a class, longer than the picture is wide", "", "two\nlines"])
+@pytest.mark.parametrize(
+    "box", [(0, 0, 5, 5), (195, 145, 200, 150), (0, 0, 200, 150), (180, 0, 200, 150), (-50, 140, 300, 400)]
+)
+@pytest.mark.parametrize(
+    "label", ["cat", "a very long name of a class, longer than the picture is wide", "", "two\nlines\0"]
+)
 def test_labels_are_whole_and_inside_the_picture(box, label):
     image = drawn(one(box, label))
     rows, columns = np.nonzero(shares(image, DARK) | shares(image, colour_of(1)))
@@ -85,10 +89,8 @@ def test_colours_are_stable_light_and_differ_between_neighbours():
 
 
 def test_best_detection_is_on_top():
-    pair = Detections(
-        np.array([[20, 40, 120, 140]] * 2, np.float32), np.array([0.9, 0.5], np.float32), np.array([1, 2]), np.array(["", ""]),
-        200, 150,
-    )  # fmt: skip
+    boxes, names = np.array([[20, 40, 120, 140]] * 2, np.float32), np.array(["", ""])
+    pair = Detections(boxes, np.array([0.9, 0.5], np.float32), np.array([1, 2]), names, 200, 150)
     image = drawn(pair)
     assert shares(image, colour_of(1))[100].any()
     assert not shares(image, colour_of(2))[100].any()
@@ -96,7 +98,9 @@ def test_best_detection_is_on_top():
 
 def test_labels_of_close_boxes_do_not_cover_each_other():
     boxes = np.array([[50, 60, 100, 120], [52, 62, 102, 122]], np.float32)
-    image = drawn(Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([1, 2]), np.array(["cat", "cat"]), 200, 150))
+    image = drawn(
+        Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([1, 2]), np.array(["cat", "cat"]), 200, 150)
+    )
     alone = [drawn(one(boxes[0], "cat", 1)), drawn(one(boxes[0], "cat", 2, 0.8))]
     for class_id, picture in zip((1, 2), alone, strict=True):
         whole = shares(picture, colour_of(class_id))[:60].sum()

@@ -85,7 +85,10 @@ def test_crops_are_the_pixels_that_the_box_touches(tmp_path, make_frame, found, 
     sink = open_sink(f"crops:{tmp_path}", labels)
     sink.write(frame, found)
     sink.close()
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")) == ["car/cat_1.png", "person/cat_0.png"]
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")) == [
+        "car/cat_1.png",
+        "person/cat_0.png",
+    ]
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "person" / "cat_0.png")), frame.image[3:27, 4:21])
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -54,6 +55,12 @@ def test_several_inputs_follow_each_other(photos):
     assert greys(str(photos / "c.PNG"), str(photos)) == [30, 10, 20, 30]
 
 
+def test_items_may_be_read_by_many_threads(photos):
+    with ThreadPoolExecutor(4) as pool:
+        frames = pool.map(lambda item: item.read(), open_source(*[str(photos)] * 20).items)
+        assert [int(frame.image[0, 0, 0]) for frame in frames] == [10, 20, 30] * 20
+
+
 def test_list_is_relative_to_itself_then_to_the_current_folder(photos, monkeypatch):
     (photos / "list.txt").write_text("b.png\n\n  \nbelow/d.png\r\n")
     assert greys(str(photos / "list.txt")) == [20, 40]
@@ -72,16 +79,17 @@ def test_csv_list_by_heading_or_first_column(photos):
 def test_broken_and_missing_pictures_are_items_that_fail(photos):
     (photos / "b.png").write_bytes(b"broken")
     (photos / "list.txt").write_text("a.png\nb.png\nmissing.png\nc.PNG\n")
-    outcomes = []
-    for item in open_source(str(photos / "list.txt")).items:
-        try:
-            outcomes.append(int(item.read().image[0, 0, 0]))
-        except SourceError as error:
-            outcomes.append(os.path.basename(item.source) in str(error))
-    assert outcomes == [10, True, True, 30]
+    first, broken, missing, last = open_source(str(photos / "list.txt")).items
+    assert (first.read().image[0, 0, 0], last.read().image[0, 0, 0]) == (10, 30)
+    with pytest.raises(SourceError, match=r"b\.png"):
+        broken.read()
+    with pytest.raises(SourceError, match=r"missing\.png.*No such file"):
+        missing.read()
 
 
-@pytest.mark.parametrize("text", ["missing.png", "missing/", "*.jpg", "ftp://host/a.jpg", "", "empty", "empty.txt", "a.csv"])
+@pytest.mark.parametrize(
+    "text", ["missing.png", "missing/", "*.jpg", "ftp://host/a.jpg", "", "empty", "empty.txt", "a.csv"]
+)
 def test_what_names_nothing_fails_at_once_or_when_read(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()

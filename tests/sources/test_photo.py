@@ -34,7 +34,14 @@ def oriented(orientation: int) -> Image.Exif:
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("PNG", {}), ("BMP", {}), ("PPM", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})],
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("PPM", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("WEBP", {"lossless": True}),
+    ],
 )
 def test_lossless_formats_give_the_same_pixels(kind, options):
     image = decoded(encoded(Image.fromarray(PIXELS), kind, **options))
@@ -66,6 +73,7 @@ def test_orientation_6_turns_the_left_edge_up():
     np.testing.assert_array_equal(decoded(data)[0], PIXELS[::-1, 0])
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_does_not_cost_the_picture():
     data = encoded(Image.fromarray(PIXELS), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7fgarbage")
     np.testing.assert_array_equal(decoded(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
@@ -115,7 +123,9 @@ def test_floating_point_pixels_are_refused():
         decoded(encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff", b"<html></html>", b"version https://git-lfs.github.com/spec/v1\n", bytes(9999)])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"<html></html>", b"version https://git-lfs.github.com/spec/v1\n", bytes(9999)]
+)
 def test_what_is_no_picture_is_said_to_be_none(data):
     with pytest.raises(SourceError, match="not a picture"):
         decoded(data)
@@ -132,7 +142,9 @@ def test_truncated_files_are_refused(kind):
 def png(width: int, height: int, *, depth: int = 8, kind: int = 2, data: bytes = b"") -> bytes:
     """A PNG whose header may claim anything; kind 0 is grey, 2 is RGB."""
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)), (b"IDAT", data), (b"IEND", b""))
-    packed = (struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks)
+    packed = (
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
@@ -181,7 +193,14 @@ def test_any_file_name_is_read_and_reported_on_one_line(tmp_path, name):
 def test_what_could_block_or_never_end_is_refused(tmp_path):
     os.mkfifo(tmp_path / "fifo.jpg")
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
-    for path in (tmp_path / "fifo.jpg", tmp_path / "loop.jpg", tmp_path, tmp_path / "missing.jpg", "/dev/zero", "nul\0"):
+    for path in (
+        tmp_path / "fifo.jpg",
+        tmp_path / "loop.jpg",
+        tmp_path,
+        tmp_path / "missing.jpg",
+        "/dev/zero",
+        "nul\0",
+    ):
         with pytest.raises(SourceError):
             read_photo(path)
 

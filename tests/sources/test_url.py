@@ -10,7 +10,8 @@ from PIL import Image
 
 from ssdrt.errors import SourceError
 from ssdrt.sources import open_source
-from ssdrt.sources.url import _read, fetch, without_password
+from ssdrt.sources.paths import without_password
+from ssdrt.sources.url import _read, fetch
 
 
 @pytest.fixture
@@ -74,7 +75,9 @@ def test_page_instead_of_a_picture(serve):
         next(open_source(address).items).read()
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1/a.png", "http://[::1", "http://", "http://a b/", "http://x:y/"])
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:1/a.png", "http://[::1", "http://", "http://a b/", "http://x:y/"]
+)
 def test_what_cannot_be_reached_says_so(address):
     with pytest.raises(SourceError, match="cannot be fetched"):
         fetch(address, timeout=1)

@@ -13,6 +13,7 @@ from ssdrt.model import (
     Add,
     Affine,
     AvgPool,
+    Clip,
     Concat,
     Conv,
     Crop,
@@ -258,11 +259,17 @@ def fake_quantize(layer: FakeQuantize, x: Floats) -> Floats:
     return rounded
 
 
+def clip(layer: Clip, x: Floats) -> Floats:
+    """Into minimum..maximum."""
+    return np.clip(x, np.float32(layer.minimum), np.float32(layer.maximum))
+
+
 KINDS: dict[type, Callable[..., Floats]] = {
     Activation: activation,
     Add: add,
     Affine: affine,
     AvgPool: avg_pool,
+    Clip: clip,
     Concat: concat,
     Conv: conv,
     Crop: crop,

@@ -13,6 +13,7 @@ from ssdrt.model import (
     Add,
     Affine,
     AvgPool,
+    Clip,
     Concat,
     Conv,
     Crop,
@@ -172,11 +173,17 @@ def fake_quantize(graph: OnnxGraph, layer: FakeQuantize, inputs: Inputs) -> None
     graph("Mul", graph("Floor", graph("Add", graph("Sub", levels, zero), 0.5)), step, name=layer.name)
 
 
+def clip(graph: OnnxGraph, layer: Clip, inputs: Inputs) -> None:
+    """Into minimum..maximum."""
+    graph("Clip", *inputs, layer.minimum, layer.maximum, name=layer.name)
+
+
 KINDS: dict[type, Callable[[OnnxGraph, Any, Inputs], None]] = {
     Activation: activation,
     Add: add,
     Affine: affine,
     AvgPool: avg_pool,
+    Clip: clip,
     Concat: concat,
     Conv: conv,
     Crop: crop,

@@ -13,14 +13,18 @@ from ssdrt.model import BoxCoder, Floats, Nms, ScoreConverter, SsdModel
 from ssdrt.network.onnx_file import DATA_TYPES, OnnxGraph, Operand, Port
 
 REJECTED = -1.0
-"""Score of a candidate that was suppressed or lies outside; lower than any real one, as in TensorFlow's own code."""
+"""Score of a candidate that was suppressed or lies outside, as in TensorFlow's own code; real ones are 0 at least."""
 
 
 def write_heads(graph: OnnxGraph, model: SsdModel) -> None:
     """All heads' rows in the order of the anchors: box_encodings and class_logits."""
-    columns = model.num_classes.value + (model.score_converter.background.value != "none")
     _join(graph, "box_encodings", [head.boxes for head in model.heads], 4)
-    _join(graph, "class_logits", [head.scores for head in model.heads], columns)
+    _join(graph, "class_logits", [head.scores for head in model.heads], logit_columns(model))
+
+
+def logit_columns(model: SsdModel) -> int:
+    """Number of class logits an anchor, background included."""
+    return model.num_classes.value + (model.score_converter.background.value != "none")
 
 
 def _join(graph: OnnxGraph, name: str, maps: list[str], columns: int) -> None:
@@ -72,7 +76,7 @@ def write_detections(graph: OnnxGraph, model: SsdModel) -> None:
     """
     nms = model.nms
     if nms.soft_nms_sigma.value:
-        raise ModelError("ONNX has no soft NMS: export the heads alone", node=nms.soft_nms_sigma.node)
+        raise ModelError("ONNX has no soft NMS: export the heads alone (--heads-only)", node=nms.soft_nms_sigma.node)
     graph.scope = "boxes"
     low, high = _window(graph, model)
     raw = _decode(graph, model.box_coder, model.anchors.value)

@@ -159,6 +159,9 @@ class _Importer:
 
     def emit(self, layer: Layer, shape: Shape, ref: Ref) -> None:
         """Add a layer whose value is one of a node's outputs."""
+        weights = layer.weights if isinstance(layer, (Conv, DepthwiseConv)) else getattr(layer, "scale", np.zeros(1))
+        if not np.isfinite(weights).all():
+            raise ModelError("weights that are NaN or infinite", node=ref.node)
         self.layers.append(layer)
         self.shapes[layer.name] = shape
         self.alias(ref, layer.name)

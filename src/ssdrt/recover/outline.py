@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ssdrt.errors import ModelError
 from ssdrt.graph import Graph, Node, Ref
+from ssdrt.graph.ops import SHAPE_OPS
 from ssdrt.recover.refusal import what_it_seems
 
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
@@ -19,18 +20,17 @@ NMS_OPS = (
     "CombinedNonMaxSuppression",
 )  # fmt: skip
 ARITHMETIC = ("Mul", "Sub", "Add", "AddV2", "RealDiv", "Div", "Cast", "Identity", "BiasAdd")
-BORDERS = (
-    "Pad",
-    "PadV2",
+BORDERS = ("Pad", "PadV2", "Concat", "ConcatV2")
+VARIABLES = ("Variable", "VariableV2", "VarHandleOp", "ReadVariableOp")
+_CHANNELWISE = (
     "FakeQuantWithMinMaxVars",
     "FakeQuantWithMinMaxArgs",
     "FusedBatchNorm",
     "FusedBatchNormV2",
     "FusedBatchNormV3",
 )
-_PASSING = ("Cast", "Identity")
-VARIABLES = ("Variable", "VariableV2", "VarHandleOp", "ReadVariableOp")
-_AFTER_HEAD = (*ARITHMETIC, *BORDERS[2:], "Relu", "Relu6", "Maximum", "Minimum")
+_BEFORE_FIRST = (*ARITHMETIC, *BORDERS, *_CHANNELWISE)
+_AFTER_HEAD = (*ARITHMETIC, *_CHANNELWISE, "Relu", "Relu6", "Maximum", "Minimum")
 
 
 @dataclass(frozen=True)
@@ -109,44 +109,35 @@ def _network_input(graph: Graph, first: list[Node]) -> tuple[Ref, tuple[Node, ..
     """(pixels, the arithmetic on them, the normalised network input), walking up from the first convolution."""
     if not first:
         raise ModelError("no convolution computes from a picture")
+    values = _picture_values(graph, first[0])
     chain: list[Node] = []
     ref = graph.data_inputs(first[0])[0]
     while True:
         node = graph.nodes[ref.node]
-        if node.op not in (*ARITHMETIC, *BORDERS) or (node.op == "Cast" and node.text("SrcT") != "float32"):
+        sources = [r for r in graph.data_inputs(node) if r.node in values]
+        if node.op not in _BEFORE_FIRST or len(sources) != 1 or node.text("SrcT", "float32") != "float32":
             break
         chain.append(node)
-        ref = _variable_input(graph, node)
+        ref = sources[0]
     pixels = ref
-    arithmetic = _arithmetic_before_resizer(graph, pixels)
+    above = graph.ancestors([pixels.node]) & values
+    arithmetic = [n for n in graph.sorted(above) if n.op in ARITHMETIC and n.text("T", "") == "float32"]
     for node in reversed(chain):
         if node.op not in ARITHMETIC:
             break
-        arithmetic += [node] if node.op not in _PASSING else []
+        arithmetic.append(node)
         ref = Ref(node.name)
-    return pixels, tuple(arithmetic), ref
+    return pixels, tuple(n for n in arithmetic if n.op not in ("Cast", "Identity")), ref
 
 
-def _arithmetic_before_resizer(graph: Graph, pixels: Ref) -> list[Node]:
-    """What is done to the picture's values before it is resized. Sizes are computed from Shape and do not count."""
-    above = graph.ancestors([pixels.node])
+def _picture_values(graph: Graph, reader: Node) -> set[str]:
+    """The nodes above `reader` that hold values of the picture, not only sizes computed from its Shape."""
     values: set[str] = set()
-    for node in graph.sorted(above):
+    for node in graph.sorted(graph.ancestors([reader.name])):
         from_values = any(ref.node in values for ref in graph.data_inputs(node))
-        if node.op == "Placeholder" or (from_values and node.op not in ("Shape", "ShapeN", "Size", "Rank")):
+        if node.op == "Placeholder" or (from_values and node.op not in SHAPE_OPS):
             values.add(node.name)
-    arithmetic = [n for n in graph.sorted(values) if n.op in ARITHMETIC and n.op not in _PASSING]
-    return [n for n in arithmetic if n.text("T", "float32") == "float32"]
-
-
-def _variable_input(graph: Graph, node: Node) -> Ref:
-    """The input of an arithmetic node that is no constant."""
-    variable = [
-        r for r in graph.data_inputs(node) if any(graph.nodes[a].op == "Placeholder" for a in graph.ancestors([r.node]))
-    ]
-    if not variable:
-        raise ModelError("the first convolution does not compute from a picture", node=node.name)
-    return variable[0]
+    return values
 
 
 def _image(graph: Graph, pixels: Ref) -> Ref:

@@ -10,6 +10,7 @@ from ssdrt.graph.fold import Folder
 from ssdrt.model import Fact, Normalisation, Pair, Preprocessing, Resizer
 from ssdrt.preprocess import network_size
 from ssdrt.recover.outline import Outline
+from ssdrt.recover.refusal import what_it_seems
 
 _METHODS = {
     "ResizeBilinear": "bilinear", "ResizeNearestNeighbor": "nearest", "ResizeBicubic": "bicubic", "ResizeArea": "area",
@@ -32,6 +33,8 @@ def recover_preprocessing(parts: Outline) -> Preprocessing:
     placeholder = parts.graph.nodes[parts.image.node]
     shape = placeholder.attributes.get("shape")
     dims = tuple(shape) if isinstance(shape, tuple) and len(shape) == 4 else (None,) * 4
+    if dims[3] not in (None, 3):
+        raise ModelError(f"the placeholder takes {dims[3]} channels, not RGB", node=placeholder.name)
     free = dims[1] is None or dims[2] is None
     pictures = _PICTURES if free else ((dims[1], dims[2]),)
     normalisation = _normalisation(parts)
@@ -57,6 +60,8 @@ def _resizer(parts: Outline, pictures: tuple[Pair, ...], normalisation: tuple[No
         shape = folder.shape(parts.pixels)
         if shape is None or len(shape) != 4:
             node = _first_unknown(graph, folder, parts.pixels)
+            if node.op.startswith("TensorList"):
+                raise ModelError(what_it_seems(graph))
             raise ModelError(f"the resizer is not understood: op {node.op}", node=node.name)
         if shape[3] != 3:
             raise ModelError(f"the network takes {shape[3]} channels, not RGB", node=parts.pixels.node)

@@ -21,8 +21,8 @@ def _kind(ops: set[str]) -> str:
             "this is an export for TensorFlow Lite (its post-processing is one TFLite op): "
             "give the frozen_inference_graph.pb of the same training"
         )
-    if ops & {"PartitionedCall", "StatefulPartitionedCall"}:
-        return "this seems to be a TensorFlow 2 export (its work is in functions)"
+    if ops & {"PartitionedCall", "StatefulPartitionedCall", "TensorListReserve", "While", "StatelessWhile"}:
+        return "this seems to be a TensorFlow 2 export (its loops and calls are TensorFlow 2's)"
     if any(op.startswith("_Fused") for op in ops):
         return (
             "TensorFlow's optimiser has fused this graph's ops for its own run time; give the graph as it was exported"

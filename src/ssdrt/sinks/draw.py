@@ -33,6 +33,9 @@ FONTS = ("NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.t
          "Nirmala.ttf")  # fmt: skip
 """Looked for among the system's fonts when a label has characters that Pillow's built-in font (ASCII) lacks."""
 
+NOT_A_CHARACTER = "\U0010ffff"
+LONGEST_LABEL = 60  # characters
+
 
 @dataclass(frozen=True)
 class Label:
@@ -41,10 +44,6 @@ class Label:
     rect: Rect
     text: str
     font: FreeTypeFont
-
-
-NOT_A_CHARACTER = "\U0010ffff"
-LONGEST_LABEL = 60  # characters
 
 
 def annotate(image: Pixels, found: Detections) -> Pixels:
@@ -165,18 +164,16 @@ def _fit(label: str, score: str, font: FreeTypeFont, width: int) -> str:
 
 
 def _place(rect: Rect, label: tuple[int, int], picture: tuple[int, int], taken: list[Rect]) -> Rect:
-    """Where a label goes: above its box, else inside at the top, below, or inside at the bottom; clear of others."""
-    tops = (rect[1] - label[1], rect[1], rect[3], rect[3] - label[1])
+    """Where a label goes: above its box, inside at the top, below, or inside at the bottom; clear of others if it can."""
     lefts = (rect[0], rect[2] - label[0])
-    places = [
-        (left, top, left + label[0], top + label[1])
-        for left in (min(max(left, 0), picture[0] - label[0]) for left in lefts)
+    tops = (rect[1] - label[1], rect[1], rect[3], rect[3] - label[1])
+    corners = [
+        (min(max(left, 0), picture[0] - label[0]), min(max(top, 0), picture[1] - label[1]))
+        for left in lefts
         for top in tops
-        if 0 <= top <= picture[1] - label[1]
     ]
-    clear = (place for place in places if not any(_overlap(place, other) for other in taken))
-    corner = (places[0][0] if places else 0), 0
-    return next(clear, places[0] if places else (*corner, label[0], label[1]))
+    places = [(left, top, left + label[0], top + label[1]) for left, top in corners]
+    return next((place for place in places if not any(_overlap(place, other) for other in taken)), places[0])
 
 
 def _overlap(a: Rect, b: Rect) -> bool:

@@ -10,10 +10,9 @@ from functools import partial
 from ssdrt.errors import MissingExtra, SourceError
 from ssdrt.sources import video
 from ssdrt.sources.base import MAX_PIXELS, Item, Pixels, Source, broken
-from ssdrt.sources.paths import ADDRESS, expand
+from ssdrt.sources.paths import ADDRESS, expand, without_password
 from ssdrt.sources.photo import decode_photo, read_photo
 from ssdrt.sources.stdin import read_stdin
-from ssdrt.sources.url import fetch, without_password
 
 
 def open_source(*inputs: str, max_pixels: int = MAX_PIXELS) -> Source:
@@ -68,6 +67,8 @@ def _video_items(path: str, max_pixels: int) -> Iterator[Item]:
 
 
 def _fetch_photo(url: str, max_pixels: int) -> Pixels:
+    from ssdrt.sources.url import fetch  # brings urllib.request, a tenth of ssdrt's whole start
+
     return decode_photo(io.BytesIO(fetch(url)), without_password(url), max_pixels)
 
 

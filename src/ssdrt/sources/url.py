@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import http.client
-import re
 import time
 import urllib.parse
 import urllib.request
 
 from ssdrt.errors import SourceError, shorten
 from ssdrt.sources.base import reason
+from ssdrt.sources.paths import without_password
 
 MAX_BYTES = 100_000_000
 TIMEOUT = 60.0  # seconds, for connecting as for the whole body
 CHUNK = 1 << 16
-
-
-def without_password(url: str) -> str:
-    """`url` as it may be shown and stored: without `user:password@`."""
-    return re.sub(r"//[^/@]*@", "//", url, count=1)
 
 
 def fetch(url: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> bytes:

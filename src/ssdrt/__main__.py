@@ -1,0 +1,7 @@
+"""`python -m ssdrt`."""
+
+import sys
+
+from ssdrt.cli import main
+
+sys.exit(main())

@@ -1,0 +1,90 @@
+"""`ssdrt convert`: a model as an ONNX file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssdrt.cli.options import add_model, positive
+from ssdrt.cli.table import table
+from ssdrt.errors import SinkError
+
+if TYPE_CHECKING:
+    from ssdrt.model import SsdModel
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """From which model, to which file, how much of it."""
+    add_model(parser)
+    parser.add_argument("output", metavar="OUT.onnx", help="the file to write")
+    parser.add_argument("--heads-only", action="store_true", help="end at the heads: no box decoding, scores and NMS")
+    parser.add_argument("--opset", type=positive, default=17, metavar="N", help="ONNX opset, 11 to 21 (default: 17)")
+
+
+def run(args: Namespace) -> int:
+    """Write the file and say what goes into it and what comes out."""
+    from ssdrt.cli.loading import load_model
+    from ssdrt.network.export import build_onnx
+    from ssdrt.sinks.base import whole_file
+
+    path = Path(args.output)
+    if path.suffix.lower() != ".onnx":
+        raise SinkError(f"{str(path)!r}: only ONNX is written; give a name that ends in .onnx")
+    model = load_model(args.model)
+    data = build_onnx(model, tail="heads" if args.heads_only else "detections", opset=args.opset)
+    with whole_file(path) as file:
+        file.write(data)
+    if not args.quiet:
+        print(f"{path}: {len(data) / 1e6:.1f} MB, ONNX opset {args.opset}")
+        print(_ports(model, args.heads_only))
+    return 0
+
+
+def _ports(model: SsdModel, heads_only: bool) -> str:
+    """Name, type, shape and meaning of the file's inputs and outputs."""
+    from ssdrt.network.tail import window_ports
+
+    height, width = model.input_size
+    rows = [("inputs", "", ""), ("  image", f"uint8 (batch, {height}, {width}, 3)", _image(model))]
+    if not heads_only and window_ports(model, 1):
+        meaning = "ymin, xmin, ymax, xmax of the picture's part of the padded input, 0..1"
+        rows.append(("  window", "float32 (batch, 4)", meaning))
+    rows += [("outputs", "", ""), *(_heads(model) if heads_only else _detections(model))]
+    return table(rows, "lll")
+
+
+def _image(model: SsdModel) -> str:
+    from ssdrt.cli.wording import in_words
+
+    resizer = model.preprocessing.resizer.value
+    own_size = resizer.kind == "fixed_shape" or resizer.pad
+    depends = "" if own_size else "; its size depends on the picture: this file is for pictures of 640x480"
+    return f"RGB, resized and not normalised (resizer {in_words(resizer)}{depends})"
+
+
+def _heads(model: SsdModel) -> list[tuple[str, str, str]]:
+    from ssdrt.cli.wording import in_words
+
+    rows, classes, converter = len(model.anchors.value), model.num_classes.value, model.score_converter
+    background = converter.background.value != "none"
+    scales = in_words(model.box_coder.scales.value)
+    first = ", column 0 is the background" if background else ""
+    return [
+        ("  box_encodings", f"float32 (batch, {rows}, 4)", f"ty, tx, th, tw; to be divided by {scales} and decoded"),
+        (
+            "  class_logits",
+            f"float32 (batch, {rows}, {classes + background})",
+            f"before {converter.function.value}{first}",
+        ),
+    ]
+
+
+def _detections(model: SsdModel) -> list[tuple[str, str, str]]:
+    total, first = model.nms.max_total.value, model.label_offset.value
+    return [
+        ("  detection_boxes", f"float32 (batch, {total}, 4)", "ymin, xmin, ymax, xmax, 0..1"),
+        ("  detection_scores", f"float32 (batch, {total})", "best first; 0 from num_detections on"),
+        ("  detection_classes", f"float32 (batch, {total})", f"class ids, counted from {first}"),
+        ("  num_detections", "float32 (batch,)", "how many rows are detections"),
+    ]

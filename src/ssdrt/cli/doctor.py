@@ -1,0 +1,114 @@
+"""`ssdrt doctor`: what can run here, what cannot, and what to type."""
+
+from __future__ import annotations
+
+import os
+import platform
+from argparse import ArgumentParser, Namespace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ssdrt import __version__
+from ssdrt.cli.table import table
+from ssdrt.errors import MissingExtra, import_extra
+
+Rows = list[tuple[str, str]]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """There are none."""
+    parser.epilog = "Nothing is changed, nothing is downloaded."
+
+
+def run(args: Namespace) -> int:  # noqa: ARG001
+    """Print one section after the other."""
+    for title, rows in (("machine", _machine()), ("engines", _engines()), ("pictures and videos", _codecs()),
+                        ("other packages", _packages()), ("files", _files())):  # fmt: skip
+        print(f"{title}\n{table(rows, 'll')}\n")
+    return 0
+
+
+def _machine() -> Rows:
+    from ssdrt.cli.machine import abilities, board, gpus, processor
+
+    rows = [
+        ("ssdrt", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
+        ("processor", processor()),
+        ("", " ".join(abilities())),
+    ]
+    rows += [("board", board())] if board() else []
+    return rows + [("GPU", name) for name in gpus()]
+
+
+def _engines() -> Rows:
+    """Each engine: its precisions and what its plans are for, or why it cannot run."""
+    from ssdrt.engines.base import engine_module, engine_names, pick_engine
+
+    rows = []
+    for name in engine_names():
+        module = engine_module(name)
+        why = module.unavailable()
+        chosen = " (what auto takes)" if name == pick_engine("auto") else ""
+        rows.append((name, f"no: {why}" if why else f"{', '.join(module.precisions())}{chosen}"))
+    return rows
+
+
+def _codecs() -> Rows:
+    from PIL import features
+
+    pillow = ", ".join(
+        f"{name} {features.version(feature) or ''}".strip()
+        for feature, name in (("jpg", "JPEG"), ("zlib", "PNG"), ("libtiff", "TIFF"), ("webp", "WebP"))
+        if features.check(feature)
+    )
+    return [("Pillow", f"{_version('Pillow')} ({_licence('Pillow')}): {pillow}"), *_videos()]
+
+
+def _videos() -> Rows:
+    try:
+        av = import_extra("av", "video", "reading and writing videos")
+    except MissingExtra as error:
+        return [("PyAV", f"no: {error}")]
+    rows = [("PyAV", f"{_version('av')} ({_licence('av')}) with FFmpeg, {_ffmpeg_licence(av)}")]
+    gpl = [name for name in ("libx264", "libx265") if name in av.codecs_available]
+    if gpl:
+        rows.append(("", f"holds {' and '.join(gpl)}, which are under the GPL: mind it when you pass this package on"))
+    return rows
+
+
+def _ffmpeg_licence(av: Any) -> str:
+    return str(av.library_meta["libavcodec"]["license"])
+
+
+def _packages() -> Rows:
+    """What the other extras bring."""
+    extras = {
+        "numpy": "always needed",
+        "rich": "progress bars: pip install 'ssdrt[progress]'",
+        "pooch": "downloads of models: pip install 'ssdrt[zoo]'",
+        "supervision": "Detections for supervision: pip install 'ssdrt[supervision]'",
+    }
+    return [(name, _version(name) or f"no; for {purpose}") for name, purpose in extras.items()]
+
+
+def _files() -> Rows:
+    from ssdrt.bundle import home
+
+    place = home()
+    size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    nearest = next(folder for folder in (place, *place.parents) if folder.exists())
+    state = "" if os.access(nearest, os.W_OK) else "; it cannot be written: set SSDRT_HOME to a folder that can"
+    return [("cache", f"{place}, {size / 1e6:.1f} MB{state}")]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _licence(package: str) -> str:
+    about = metadata.metadata(package)
+    return about.get("License-Expression") or about.get("License") or "licence not stated"

@@ -1,0 +1,48 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+
+
+def add_model(parser: ArgumentParser) -> None:
+    """The first argument of most commands."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="a frozen graph (.pb, .pbtxt), a built .ssdrt file or a name (see ssdrt models)"
+    )
+
+
+def add_engine(parser: ArgumentParser) -> None:
+    """What runs the model."""
+    parser.add_argument(
+        "--engine", default="auto", help="openvino, onnxruntime, reference, ... (default: the fastest that runs here)"
+    )
+    parser.add_argument(
+        "--precision", default="auto", help="fp32, bf16, ... (default: the fastest that finds what fp32 finds)"
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:  # NaN neither
+        raise ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def words(text: str) -> list[str]:
+    """The words between commas."""
+    found = [word.strip() for word in text.split(",")]
+    if not all(found):
+        raise ArgumentTypeError(f"{text!r} has an empty word between its commas")
+    return found
