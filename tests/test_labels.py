@@ -43,8 +43,8 @@ def test_coco_has_80_names_in_90_ids():
 
 
 def test_coco_is_taken_for_90_classes_only():
-    assert label_map_for(90, 1)[0] is COCO
-    assert label_map_for(90, 0)[0].names == label_map_for(3, 1)[0].names == {}
+    assert label_map_for(90, 1).value is COCO
+    assert label_map_for(90, 0).value.names == label_map_for(3, 1).value.names == {}
 
 
 def test_pbtxt_in_any_order_with_comments_escapes_and_nested_messages(tmp_path):

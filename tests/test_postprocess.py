@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression
+from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression, convert_scores
 
 PLAIN = NmsParameters(score_threshold=1e-8, iou_threshold=0.6, max_per_class=100, max_total=100)
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -282,3 +282,20 @@ def test_nothing_found_is_empty_arrays(shape):
     found = non_max_suppression(boxes, np.zeros(shape, np.float32), replace(PLAIN, class_agnostic=shape[0] == 0))
     assert [a.shape for a in found] == [(0, 4), (0,), (0,)]
     assert [a.dtype for a in found] == [np.float32, np.float32, np.int64]
+
+
+@pytest.mark.parametrize(
+    ("function", "background", "expected"),
+    [
+        ("softmax", "sliced_after", [0.5, 0.25]),
+        ("softmax", "sliced_before", [2 / 3, 1 / 3]),
+        ("softmax", "none", [0.25, 0.5, 0.25]),
+        ("sigmoid", "sliced_after", [2 / 3, 0.5]),
+        ("sigmoid", "none", [0.5, 2 / 3, 0.5]),
+        ("identity", "sliced_before", [np.log(2), 0]),
+    ],
+)
+def test_scores_without_background(function, background, expected):
+    logits = np.log(np.float32([1, 4, 1])).reshape(1, 1, 3)  # halved by the logit scale: ln 1, ln 2, ln 1
+    scores = convert_scores(logits, function, 2.0, background)
+    np.testing.assert_allclose(scores[0, 0], expected, rtol=1e-6)

@@ -70,7 +70,7 @@ def tiny_layers(columns: int) -> tuple[Layer, ...]:
         Crop("upsampled", ("wide",), 1, 0, 6, 8),
         Add("merged", ("fine", "upsampled")),
         Clip("clipped", ("merged",), -3.0, 3.5),
-        FakeQuantize("quantized", ("clipped",), -2.0, 4.0, 256),
+        FakeQuantize("quantized", ("clipped",), -2.0, 4.0, 6.0 / 255),
         Conv("boxes_0", ("quantized",), weights(1, 1, 32, 12), bias(12), (1, 1), (0, 0, 0, 0)),
         Conv("scores_0", ("quantized",), weights(1, 1, 32, 3 * columns), bias(3 * columns), (1, 1), (0, 0, 0, 0)),
         Conv("boxes_1", ("coarse",), weights(1, 1, 32, 12), bias(12), (1, 1), (0, 0, 0, 0)),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ssdrt.errors import LabelError, shorten
-from ssdrt.model import LabelMap
+from ssdrt.model import Fact, LabelMap
 
 MAX_BYTES = 10_000_000
 MAX_ID = 999_999  # the largest data sets have some 20,000 classes
@@ -32,8 +32,8 @@ toaster,sink,refrigerator,???,book,clock,vase,scissors,teddy bear,hair drier,too
 """The 80 classes of COCO under their ids 1..90, which leave ten out."""
 
 
-def label_map_for(num_classes: int, label_offset: int) -> tuple[LabelMap, str, str]:
-    """The labels of a graph, which itself has none: value, node and explanation, as a `Fact` takes them.
+def label_map_for(num_classes: int, label_offset: int) -> Fact[LabelMap]:
+    """The labels of a frozen graph, which itself has none.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ def label_map_for(num_classes: int, label_offset: int) -> tuple[LabelMap, str, s
     label_offset: class id of the first class.
     """
     if (num_classes, label_offset) == (90, 1):
-        return COCO, "", "90 classes from id 1: taken to be COCO's"
-    return LabelMap({}), "", "a frozen graph holds no names; give a label map with --labels"
+        return Fact(COCO, "", "90 classes from id 1: taken to be COCO's")
+    return Fact(LabelMap({}), "", "a frozen graph holds no names; give a label map with --labels")
 
 
 def read_labels(path: str | os.PathLike[str]) -> LabelMap:

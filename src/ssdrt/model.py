@@ -135,8 +135,9 @@ class GlobalAvgPool:
 
 @dataclass(frozen=True)
 class Resize:
-    """To (height, width). Source row of row y, before floor or interpolation: y * in / out,
-    (y + 0.5) * in / out - 0.5 with half_pixel_centers, y * (in - 1) / (out - 1) with align_corners."""
+    """To (height, width). Source of row y, bilinear: y * in / out, (y + 0.5) * in / out - 0.5 with half_pixel_centers,
+    y * (in - 1) / (out - 1) with align_corners. Nearest: floor of y * in / out, of (y + 0.5) * in / out with
+    half_pixel_centers; with align_corners as bilinear, rounded half up."""
 
     name: str
     inputs: tuple[str]
@@ -171,17 +172,17 @@ class Crop:
 
 @dataclass(frozen=True)
 class FakeQuantize:
-    """Rounding to `levels` equal steps over [minimum, maximum] and back (quantisation-aware training).
+    """Rounding to multiples of `step` within minimum..maximum (quantisation-aware training).
 
-    The range is TensorFlow's nudged one (zero is exactly representable): step = (maximum - minimum) / (levels - 1),
-    y = round_half_away((clip(x) - minimum) / step) * step + minimum, as FakeQuantWithMinMaxVars computes it.
+    The range is TensorFlow's nudged one, in which zero is exactly representable.
+    y = floor((clip(x) - minimum) / step - round(-minimum / step) + 0.5) * step, in float32.
     """
 
     name: str
     inputs: tuple[str]
     minimum: float
     maximum: float
-    levels: int
+    step: float
 
 
 @dataclass(frozen=True)
@@ -332,3 +333,8 @@ class SsdModel:
     nms: Nms
     label_offset: Fact[int]
     labels: Fact[LabelMap]
+
+    @property
+    def logit_columns(self) -> int:
+        """Class logits of one anchor, background included."""
+        return self.num_classes.value + (self.score_converter.background.value != "none")

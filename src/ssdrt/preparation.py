@@ -20,7 +20,7 @@ from ssdrt.graph import graph_from_bytes, read_bytes
 from ssdrt.model import LabelMap, Pair, SsdModel
 from ssdrt.pipeline import detect_picture, graph_parameters
 from ssdrt.recover import recover
-from ssdrt.zoo import fetch
+from ssdrt.zoo import model_path
 
 log = logging.getLogger("ssdrt")
 
@@ -64,17 +64,11 @@ def prepare(path: str | Path, engine: str = "auto", precision: str = "auto") -> 
     ------
     SsdrtError: the file, the engine or the precision cannot be used; the message says why.
     """
-    path = _model_path(path)
+    path = model_path(path)
     if path.suffix == ".ssdrt":
         return _from_bundle(path, engine, precision)
     data = read_bytes(path)
     return _from_graph(data, str(path), engine, precision)
-
-
-def _model_path(model: str | Path) -> Path:
-    """A path as it is; a bare name that is no file here is the zoo's."""
-    path = Path(model)
-    return path if path.exists() or path.suffix or len(path.parts) != 1 else fetch(str(model))
 
 
 def _from_graph(data: bytes, name: str, engine: str, precision: str) -> Preparation:

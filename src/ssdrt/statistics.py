@@ -72,7 +72,7 @@ def _parameters(layer: Layer) -> int:
 
 def conv(layer: Conv, shape: Shape) -> tuple[Shape, int]:
     """Every output value reads a window of all input channels."""
-    kernel_height, kernel_width, channels_in, channels_out = layer.weights.shape
+    kernel_height, kernel_width, _, channels_out = layer.weights.shape
     height, width = _windows(shape, (kernel_height, kernel_width), layer.strides, layer.pads, layer.dilations)
     return (height, width, channels_out), height * width * layer.weights.size
 

@@ -79,10 +79,11 @@ def test_damaged_exif_does_not_cost_the_picture():
     np.testing.assert_array_equal(decoded(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PGM"])
 def test_16_bits_keep_the_upper_8(kind):
     grey = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
-    image = decoded(encoded(Image.fromarray(grey), kind))
+    pgm = b"P5 32 32 65535\n" + grey.astype(">u2").tobytes()  # not every Pillow writes it
+    image = decoded(pgm if kind == "PGM" else encoded(Image.fromarray(grey), kind))
     np.testing.assert_array_equal(image, np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ssdrt.errors import MissingExtra, SourceError
 from ssdrt.sources import open_source
-from ssdrt.sources.video import count_frames
+from ssdrt.sources.video import _to_rgb, count_frames
 
 av = pytest.importorskip("av", reason="the extra `video` is not installed")
 
@@ -56,6 +56,18 @@ def test_rotation_in_the_metadata_is_applied(make_clip, tmp_path, quarters):
     with av.open(str(path)) as container:
         stored = next(container.decode(video=0)).to_ndarray(format="rgb24")
     np.testing.assert_array_equal(frames(path)[0].image, np.rot90(stored, quarters))
+
+
+@pytest.mark.parametrize(
+    ("colorspace", "color_range", "rgb"),
+    [(1, 1, (191, 78, 18)), (5, 1, (181, 70, 21)), (2, 0, (181, 70, 21)), (1, 2, (182, 82, 30))],
+)  # BT.709, BT.601, not said, and BT.709 of full range, by ITU-R's matrices
+def test_colours_follow_the_matrix_and_range_of_the_stream(colorspace, color_range, rgb):
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    for plane, value in zip(frame.planes, (100, 90, 180), strict=True):
+        plane.update(bytes([value]) * (plane.height * plane.line_size))
+    frame.colorspace, frame.color_range = colorspace, color_range
+    np.testing.assert_allclose(_to_rgb(frame, "clip", 256), np.full((16, 16, 3), rgb), atol=3)
 
 
 def test_damaged_packets_are_counted_and_the_rest_is_read(make_clip, tmp_path):

@@ -16,7 +16,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="OUT.ssdrt", help="the file to write (default: MODEL's name, in this folder)"
     )
-    parser.add_argument("--labels", metavar="FILE", help="names of the classes to keep in the file: .pbtxt, .txt or .json")
+    parser.add_argument(
+        "--labels", metavar="FILE", help="names of the classes to keep in the file: .pbtxt, .txt or .json"
+    )
     add_engine(parser)
 
 

@@ -38,6 +38,9 @@ def run(args: Namespace) -> int:
     if not args.quiet:
         print(f"{path}: {len(data) / 1e6:.1f} MB, ONNX opset {args.opset}")
         print(_ports(model, args.heads_only))
+        resizer = model.preprocessing.resizer.value
+        if resizer.kind != "fixed_shape" and not resizer.pad:
+            print("The network's input size depends on the picture; this file is for pictures of 640x480.")
     return 0
 
 
@@ -46,21 +49,14 @@ def _ports(model: SsdModel, heads_only: bool) -> str:
     from ssdrt.network.tail import window_ports
 
     height, width = model.input_size
-    rows = [("inputs", "", ""), ("  image", f"uint8 (batch, {height}, {width}, 3)", _image(model))]
+    method = model.preprocessing.resizer.value.method
+    rows = [("inputs", "", "")]
+    rows.append(("  image", f"uint8 (batch, {height}, {width}, 3)", f"RGB, resized ({method}), not normalised"))
     if not heads_only and window_ports(model, 1):
         meaning = "ymin, xmin, ymax, xmax of the picture's part of the padded input, 0..1"
         rows.append(("  window", "float32 (batch, 4)", meaning))
     rows += [("outputs", "", ""), *(_heads(model) if heads_only else _detections(model))]
     return table(rows, "lll")
-
-
-def _image(model: SsdModel) -> str:
-    from ssdrt.cli.wording import in_words
-
-    resizer = model.preprocessing.resizer.value
-    own_size = resizer.kind == "fixed_shape" or resizer.pad
-    depends = "" if own_size else "; its size depends on the picture: this file is for pictures of 640x480"
-    return f"RGB, resized and not normalised (resizer {in_words(resizer)}{depends})"
 
 
 def _heads(model: SsdModel) -> list[tuple[str, str, str]]:

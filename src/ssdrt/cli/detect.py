@@ -16,7 +16,7 @@ from ssdrt.errors import SourceError, SsdrtError, shorten
 if TYPE_CHECKING:
     from ssdrt.detector import Detector, Outcome
     from ssdrt.sinks.base import Sink
-    from ssdrt.sources.base import Source
+    from ssdrt.sources.base import Item, Source
 
 Scores = tuple[float | None, dict[str, float]]
 """The threshold of all classes, and those of single ones."""
@@ -24,7 +24,9 @@ Scores = tuple[float | None, dict[str, float]]
 
 def add_arguments(parser: ArgumentParser) -> None:
     """What to detect with, in what, and where to put it."""
-    parser.epilog = "Without -o and --json, what was found is printed. The exit code is 1 if a picture could not be read."
+    parser.epilog = (
+        "Without -o and --json, what was found is printed. The exit code is 1 if a picture could not be read."
+    )
     add_model(parser)
     parser.add_argument(
         "input", metavar="INPUT", nargs="+",
@@ -32,8 +34,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "-o", "--output", metavar="OUTPUT", action="append", default=[],
-        help="annotated picture, video or folder of them; .json (COCO results), .jsonl, .csv; yolo:FOLDER, crops:FOLDER; "
-        "may be given several times",
+        help="annotated picture, video or folder of them; .json (COCO results), .jsonl, .csv; yolo:FOLDER, "
+        "crops:FOLDER; may be given several times",
     )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="JSON lines, one a picture; - is standard output")
     parser.add_argument(
@@ -44,7 +46,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--max-det", type=positive, metavar="N", help="keep the best N of what the graph itself would keep of a picture"
     )
-    parser.add_argument("--iou", type=fraction, help="NMS: overlap from which the lesser box goes (default: the graph's)")
+    parser.add_argument(
+        "--iou", type=fraction, help="NMS: overlap from which the lesser box goes (default: the graph's)"
+    )
     parser.add_argument("--labels", metavar="FILE", help="names of the classes: .pbtxt, .txt or .json")
     parser.add_argument("--max-pixels", type=positive, metavar="N", help="decode pictures of up to N pixels")
     add_engine(parser)
@@ -60,7 +64,7 @@ def run(args: Namespace) -> int:
 
     source = open_source(*args.input, max_pixels=args.max_pixels or MAX_PIXELS)
     outputs = args.output + ([f"jsonl:{args.json}"] if args.json else [])
-    sinks: list[Sink] = [] if outputs or args.quiet else [Printer(with_table=source.length == 1)]
+    sinks: list[Sink] = [] if outputs else [Printer(with_table=source.length == 1)]
     on_screen = not outputs or (sys.stdout.isatty() and not {"-", "jsonl:-"}.isdisjoint(outputs))
     with ExitStack() as stack:
         detector = stack.enter_context(Detector.open(args.model, args.engine, args.precision, args.labels))
@@ -97,21 +101,25 @@ def _outcomes(detector: Detector, source: Source, options: dict[str, Any]) -> Ge
     if source.length != 1:
         yield from detector.detect_items(source.items, **options)
         return
+    for item in source.items:
+        yield _outcome(detector, item, options)
+
+
+def _outcome(detector: Detector, item: Item, options: dict[str, Any]) -> Outcome:
     from ssdrt.detector import Outcome
 
-    for item in source.items:
-        try:
-            frame = item.read()
-            yield Outcome(item, frame, detector.detect(frame.image, **options))
-        except SsdrtError as error:
-            yield Outcome(item, error=error)
+    try:
+        frame = item.read()
+        return Outcome(item, frame, detector.detect(frame.image, **options))
+    except SsdrtError as error:
+        return Outcome(item, error=error)
 
 
 def _write_all(outcomes: Iterable[Outcome], sinks: list[Sink], advance: Callable[[int], None]) -> tuple[int, int]:
     """Hand what was found to the sinks; returns how many pictures there were, and how many of them failed."""
     done = failed = 0
     for done, outcome in enumerate(outcomes, 1):  # noqa: B007
-        if outcome.error is None:
+        if outcome.found is not None:
             for sink in sinks:
                 sink.write(outcome.frame, outcome.found)
         else:

@@ -104,8 +104,8 @@ def _head_lines(model: SsdModel, costs: list[LayerCost]) -> str:
     rows = [("height x width", "anchors", "box encodings", "class logits")]
     for head in model.heads:
         anchors = f"{head.height * head.width * head.anchors_per_cell} ({head.anchors_per_cell} a cell)"
-        values = (f"{name} ({channels[name]} channels)" for name in (head.boxes, head.scores))
-        rows.append((f"{head.height} x {head.width}", anchors, *values))
+        boxes, scores = (f"{name} ({channels[name]} channels)" for name in (head.boxes, head.scores))
+        rows.append((f"{head.height} x {head.width}", anchors, boxes, scores))
     return table(rows, "rrll")
 
 

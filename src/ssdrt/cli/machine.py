@@ -7,8 +7,8 @@ import platform
 from pathlib import Path
 
 ABILITIES = (
-    "sse4_2", "avx2", "f16c", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8",
-    "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve",
+    "sse4_2", "avx2", "f16c", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16",
+    "amx_int8", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve",
 )  # fmt: skip
 """Flags of /proc/cpuinfo that make a difference to an engine: x86's, then Arm's."""
 

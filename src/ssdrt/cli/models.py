@@ -8,19 +8,20 @@ from ssdrt.cli.table import table
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """There are none."""
-    parser.epilog = "A model is downloaded when it is first used: ssdrt detect ssd_mobilenet_v1_coco_2018_01_28 photo.jpg"
+    """There are none but those of every command."""
+    parser.epilog = "Example: ssdrt detect ssd_mobilenet_v1_coco_2018_01_28 photo.jpg"
 
 
 def run(args: Namespace) -> int:  # noqa: ARG001
     """List names, sizes, and where each is or can be had."""
     from ssdrt.bundle import home
-    from ssdrt.zoo import list_models
+    from ssdrt.zoo import BASE_URL, list_models
 
-    rows = [("name", "archive", "where")]
+    rows = [("name", "archive", "on this machine")]
     for archive, graph in list_models():
         size = f"{archive.size / 1e6:.1f} MB" if archive.size else "?"
-        rows.append((archive.name, size, str(graph) if graph else archive.url))
+        rows.append((archive.name, size, str(graph) if graph else "no"))
     print(table(rows, "lrl", indent=""))
-    print(f"\nDownloads go to {home() / 'zoo'}; without a network, put the .tar.gz there yourself.")
+    print(f"\nA model is downloaded from {BASE_URL}NAME.tar.gz when it is first used.")
+    print(f"Without a network, put that file in {home() / 'zoo'} yourself.")
     return 0

@@ -37,7 +37,9 @@ def resizer(value: Resizer) -> str:
     """`fixed_shape to 300x300 (height x width), bilinear`."""
     if value.kind == "none":
         return "none: the picture is taken as it is"
-    method = value.method + ", corners aligned" * value.align_corners + ", half-pixel centres" * value.half_pixel_centers
+    method = (
+        value.method + ", corners aligned" * value.align_corners + ", half-pixel centres" * value.half_pixel_centers
+    )
     if value.kind == "fixed_shape":
         return f"fixed_shape to {value.height}x{value.width} (height x width), {method}"
     padding = f", padded with {in_words(value.pad_value)} to {value.width}x{value.width}" if value.pad else ""

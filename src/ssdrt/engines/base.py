@@ -90,7 +90,10 @@ def pick_engine(name: str) -> str:
     EngineError: the engine does not exist or cannot run here; the message says what to type.
     """
     if name == "auto":
-        return next(n for n in engine_names() if n in PREFERENCE and engine_module(n).unavailable() is None)
+        usable = [n for n in engine_names() if n in PREFERENCE and engine_module(n).unavailable() is None]
+        if not usable:
+            raise EngineError("no engine can run here: pip install 'ssdrt[openvino]'")
+        return usable[0]
     why = engine_module(name).unavailable()
     if why is not None:
         raise EngineError(why)

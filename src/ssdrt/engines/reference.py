@@ -29,9 +29,9 @@ from ssdrt.model import (
     Pads,
     Pair,
     Resize,
-    ScoreConverter,
     SsdModel,
 )
+from ssdrt.postprocess import convert_scores, sigmoid
 
 
 def unavailable() -> None:
@@ -82,10 +82,13 @@ class ReferenceEngine:
 
     def _joined(self, values: dict[str, Floats]) -> tuple[Floats, Floats]:
         heads, converter = self._model.heads, self._model.score_converter
-        columns = self._model.num_classes.value + (converter.background.value != "none")
+        columns = self._model.logit_columns
         boxes = [values[head.boxes].reshape(len(values[head.boxes]), -1, 4) for head in heads]
         logits = [values[head.scores].reshape(len(values[head.scores]), -1, columns) for head in heads]
-        return np.concatenate(boxes, 1), convert_scores(np.concatenate(logits, 1), converter)
+        scores = convert_scores(
+            np.concatenate(logits, 1), converter.function.value, converter.logit_scale.value, converter.background.value
+        )
+        return np.concatenate(boxes, 1), scores
 
     def close(self) -> None:
         """Nothing is held that needs freeing."""
@@ -97,20 +100,6 @@ def normalise(pixels: Floats, steps: tuple[Normalisation, ...]) -> Floats:
     for step in steps:
         pixels = functions[step.operation](pixels, step.operand, dtype=np.float32)
     return pixels
-
-
-def convert_scores(logits: Floats, converter: ScoreConverter) -> Floats:
-    """Class logits (b, n, columns) -> scores (b, n, classes) without background."""
-    first = 0 if converter.background.value == "none" else 1
-    scores = logits / np.float32(converter.logit_scale.value)
-    if converter.background.value == "sliced_before":
-        scores, first = scores[..., first:], 0
-    if converter.function.value == "sigmoid":
-        scores = sigmoid(scores)
-    elif converter.function.value == "softmax":
-        scores = np.exp(scores - scores.max(-1, keepdims=True))
-        scores /= scores.sum(-1, keepdims=True)
-    return np.ascontiguousarray(scores[..., first:])
 
 
 def run_layer(layer: Layer, *inputs: Floats) -> Floats:
@@ -164,13 +153,6 @@ def activation(layer: Activation, x: Floats) -> Floats:
     gate = np.clip(x + 3, 0, 6)
     gated: Floats = (x * gate if layer.function == "hard_swish" else gate) * np.float32(1 / 6)
     return gated
-
-
-def sigmoid(x: Floats) -> Floats:
-    """1 / (1 + exp(-x))."""
-    with np.errstate(over="ignore"):  # exp(-x) may become infinite, and the result then rightly 0
-        result: Floats = np.reciprocal(1 + np.exp(-x))
-    return result
 
 
 def affine(layer: Affine, x: Floats) -> Floats:
@@ -253,7 +235,7 @@ def crop(layer: Crop, x: Floats) -> Floats:
 def fake_quantize(layer: FakeQuantize, x: Floats) -> Floats:
     """Step by step as TensorFlow (core/kernels/fake_quant_ops_functor.h)."""
     low, high, half = np.float32(layer.minimum), np.float32(layer.maximum), np.float32(0.5)
-    step = (high - low) / np.float32(layer.levels - 1)
+    step = np.float32(layer.step)
     zero = np.floor(-low / step + half)
     rounded: Floats = np.floor((np.clip(x, low, high) - low) / step - zero + half) * step
     return rounded

@@ -173,28 +173,33 @@ def _resize(_: Node, x: list[Array]) -> Array:
     return np.zeros(bounded([x[0].shape[0], height, width, x[0].shape[3]]), np.float32)
 
 
-def fake_quant_range(minimum: float, maximum: float, bits: int, narrow: bool) -> tuple[float, float, int]:
-    """(minimum, maximum, levels) after TensorFlow's nudge, which makes zero exactly representable.
+def fake_quant_range(minimum: float, maximum: float, bits: int, narrow: bool) -> tuple[float, float, float]:
+    """(minimum, maximum, step) after TensorFlow's nudge, which makes zero exactly representable.
 
     Source: tensorflow/core/kernels/fake_quant_ops_functor.h, Nudge.
     """
     low, high = (1 if narrow else 0), (1 << bits) - 1
-    scale = np.float32(np.float32(maximum) - np.float32(minimum)) / np.float32(high - low)
-    zero = np.float32(low) - np.float32(minimum) / scale
+    step = np.float32(np.float32(maximum) - np.float32(minimum)) / np.float32(high - low)
+    if not step > 0:
+        raise ValueError(f"a range from {minimum} to {maximum}")
+    zero = np.float32(low) - np.float32(minimum) / step
     nudged = low if zero < low else high if zero > high else math.floor(float(zero) + 0.5)
-    return float(np.float32(low - nudged) * scale), float(np.float32(high - nudged) * scale), high - low + 1
+    return float(np.float32(low - nudged) * step), float(np.float32(high - nudged) * step), float(step)
+
+
+def fake_quantize(x: Array, minimum: Array, maximum: Array, step: Array) -> Array:
+    """x rounded to multiples of `step`, zero exactly on one of them. Source: fake_quant_ops_functor.h."""
+    zero = np.floor(-minimum / step + np.float32(0.5))
+    return np.asarray(np.floor((np.clip(x, minimum, maximum) - minimum) / step - zero + np.float32(0.5)) * step)
 
 
 def _fake_quant(node: Node, x: list[Array]) -> Array:
     """FakeQuantWithMinMaxVars and ...PerChannel: the range is one number, or one a channel (last axis)."""
     bits, narrow = node.integer("num_bits", 8), bool(node.attributes.get("narrow_range", False))
-    ranges = [
-        fake_quant_range(float(a), float(b), bits, narrow) for a, b in zip(x[1].ravel(), x[2].ravel(), strict=True)
-    ]
-    low, high = (np.array([r[i] for r in ranges], np.float32).reshape(x[1].shape) for i in (0, 1))
-    step = (high - low) / np.float32(ranges[0][2] - 1)
-    clipped = np.clip(x[0], low, high) - low
-    return np.asarray(np.floor(clipped / step + np.float32(0.5)) * step + low, np.float32)
+    pairs = zip(x[1].ravel(), x[2].ravel(), strict=True)
+    ranges = np.array([fake_quant_range(float(a), float(b), bits, narrow) for a, b in pairs], np.float32)
+    minimum, maximum, step = (column.reshape(x[1].shape) for column in ranges.T)
+    return fake_quantize(x[0], minimum, maximum, step)
 
 
 def _dequantize(node: Node, x: list[Array]) -> Array:

@@ -8,7 +8,7 @@ from ssdrt.errors import ModelError
 from ssdrt.model import IMAGE, SsdModel
 from ssdrt.network.layers import write_layer
 from ssdrt.network.onnx_file import DATA_TYPES, IR_VERSIONS, OnnxGraph, Port
-from ssdrt.network.tail import logit_columns, window_ports, write_detections, write_heads, write_scores
+from ssdrt.network.tail import window_ports, write_detections, write_heads, write_scores
 
 _OPERATIONS = {"mul": "Mul", "add": "Add", "sub": "Sub", "div": "Div"}
 
@@ -76,5 +76,5 @@ def _outputs(model: SsdModel, tail: str, batch: int | str) -> list[Port]:
         ]
     scores = Port("class_scores", "float32", (batch, rows, classes))
     if tail == "heads":
-        scores = Port("class_logits", "float32", (batch, rows, logit_columns(model)))
+        scores = Port("class_logits", "float32", (batch, rows, model.logit_columns))
     return [Port("box_encodings", "float32", (batch, rows, 4)), scores]

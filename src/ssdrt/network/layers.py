@@ -166,8 +166,7 @@ def crop(graph: OnnxGraph, layer: Crop, inputs: Inputs) -> None:
 
 def fake_quantize(graph: OnnxGraph, layer: FakeQuantize, inputs: Inputs) -> None:
     """Step by step as TensorFlow (core/kernels/fake_quant_ops_functor.h); QuantizeLinear would round half to even."""
-    low, high = np.float32(layer.minimum), np.float32(layer.maximum)
-    step = (high - low) / np.float32(layer.levels - 1)
+    low, high, step = np.float32(layer.minimum), np.float32(layer.maximum), np.float32(layer.step)
     zero = np.floor(-low / step + np.float32(0.5))
     levels = graph("Div", graph("Sub", graph("Clip", *inputs, low, high), low), step)
     graph("Mul", graph("Floor", graph("Add", graph("Sub", levels, zero), 0.5)), step, name=layer.name)

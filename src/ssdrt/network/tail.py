@@ -19,12 +19,7 @@ REJECTED = -1.0
 def write_heads(graph: OnnxGraph, model: SsdModel) -> None:
     """All heads' rows in the order of the anchors: box_encodings and class_logits."""
     _join(graph, "box_encodings", [head.boxes for head in model.heads], 4)
-    _join(graph, "class_logits", [head.scores for head in model.heads], logit_columns(model))
-
-
-def logit_columns(model: SsdModel) -> int:
-    """Number of class logits an anchor, background included."""
-    return model.num_classes.value + (model.score_converter.background.value != "none")
+    _join(graph, "class_logits", [head.scores for head in model.heads], model.logit_columns)
 
 
 def _join(graph: OnnxGraph, name: str, maps: list[str], columns: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ssdrt.errors import ModelError
 from ssdrt.graph import Graph
-from ssdrt.labels import COCO
-from ssdrt.model import Fact, LabelMap, Pair, Preprocessing, SsdModel
+from ssdrt.labels import label_map_for
+from ssdrt.model import Pair, Preprocessing, SsdModel
 from ssdrt.preprocess import network_size
 from ssdrt.recover.anchors import recover_anchors
 from ssdrt.recover.backbone import recover_backbone
@@ -40,7 +40,6 @@ def recover(graph: Graph, picture_size: Pair | None = None) -> SsdModel:
     anchors, box_coder = recover_anchors(parts, tail)
     converter, num_classes = recover_scores(parts, tail)
     nms, label_offset = recover_nms(parts, num_classes.value)
-    labels = _labels(num_classes.value, label_offset.value)
     return SsdModel(
         graph.digest,
         input_size,
@@ -53,15 +52,8 @@ def recover(graph: Graph, picture_size: Pair | None = None) -> SsdModel:
         num_classes,
         nms,
         label_offset,
-        labels,
+        label_map_for(num_classes.value, label_offset.value),
     )
-
-
-def _labels(num_classes: int, offset: int) -> Fact[LabelMap]:
-    """A frozen graph holds no names; one with 90 classes from 1 on was trained on COCO's ids."""
-    if num_classes == 90 and offset == 1:
-        return Fact(COCO, "", "90 classes: COCO's ids, unless other labels are given")
-    return Fact(LabelMap({}), "", "a frozen graph holds no names: give a label file")
 
 
 def _input_size(preprocessing: Preprocessing, picture_size: Pair | None) -> Pair:

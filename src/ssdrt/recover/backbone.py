@@ -447,7 +447,11 @@ def _fake_quantize(importer: _Importer, node: Node) -> None:
         low, high = (float(importer.constant(r, node)) for r in refs[1:3])
     narrow = bool(node.attributes.get("narrow_range", False))
     source = importer.source(node)
-    layer = FakeQuantize(node.name, (source,), *fake_quant_range(low, high, node.integer("num_bits", 8), narrow))
+    try:
+        minimum, maximum, step = fake_quant_range(low, high, node.integer("num_bits", 8), narrow)
+    except ValueError as error:
+        raise ModelError(f"fake quantisation over {error}", node=node.name) from error
+    layer = FakeQuantize(node.name, (source,), minimum, maximum, step)
     importer.emit(layer, importer.shapes[source], Ref(node.name))
 
 

@@ -10,6 +10,7 @@ from ssdrt.errors import ModelError
 from ssdrt.graph import Node, Ref
 from ssdrt.graph.fold import Folder
 from ssdrt.model import Fact, Floats, ScoreConverter
+from ssdrt.postprocess import convert_scores
 from ssdrt.recover.heads import Tail
 from ssdrt.recover.outline import Outline
 
@@ -85,16 +86,3 @@ def _background_slice(way: list[Node], folder: Folder, tail: Tail) -> Node | Non
         if node.op in ("Slice", "StridedSlice") and shape and shape[-1] == tail.columns - 1:
             return node
     return None
-
-
-def convert_scores(logits: Floats, function: str, logit_scale: float, background: str) -> Floats:
-    """Class scores (n, classes) of class logits (n, columns)."""
-    values = logits / np.float32(logit_scale)
-    if background == "sliced_before":
-        values = values[:, 1:]
-    if function == "sigmoid":
-        values = 1 / (1 + np.exp(-values))
-    elif function == "softmax":
-        powers = np.exp(values - values.max(axis=1, keepdims=True))
-        values = powers / powers.sum(axis=1, keepdims=True)
-    return values[:, 1:] if background == "sliced_after" else values

@@ -164,7 +164,7 @@ def _fit(label: str, score: str, font: FreeTypeFont, width: int) -> str:
 
 
 def _place(rect: Rect, label: tuple[int, int], picture: tuple[int, int], taken: list[Rect]) -> Rect:
-    """Where a label goes: above its box, inside at the top, below, or inside at the bottom; clear of others if it can."""
+    """Where a label goes: above its box, inside at its top, below, or inside at its bottom; clear of others."""
     lefts = (rect[0], rect[2] - label[0])
     tops = (rect[1] - label[1], rect[1], rect[3], rect[3] - label[1])
     corners = [

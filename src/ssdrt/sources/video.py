@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -110,4 +110,11 @@ def _estimate(stream: VideoStream, index: int) -> float:
 def _to_rgb(frame: VideoFrame, path: str, max_pixels: int) -> Pixels:
     check_size(frame.width, frame.height, max_pixels, path)
     quarters = round(frame.rotation / 90)  # counter-clockwise, as the display matrix says
-    return np.ascontiguousarray(np.rot90(cast("Pixels", frame.to_ndarray(format="rgb24")), quarters))
+    # Said in full because PyAV up to at least 14.1 takes every frame for BT.601 of limited range.
+    colours: dict[str, Any] = {
+        "src_color_range": frame.color_range,
+        "dst_color_range": "JPEG",
+        "dst_colorspace": "ITU601",
+    }
+    image = frame.to_ndarray(format="rgb24", **colours)
+    return np.ascontiguousarray(np.rot90(cast("Pixels", image), quarters))

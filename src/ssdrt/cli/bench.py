@@ -1,0 +1,136 @@
+"""`ssdrt bench`: latency and throughput, of the network alone and from decoded picture to detections."""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssdrt.cli.options import add_model, positive, words
+from ssdrt.cli.table import table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ssdrt.preparation import Preparation
+
+WARM_UP = 5  # calls that are not counted
+PERCENTILES = {"median": 50, "p90": 90, "p95": 95, "p99": 99}
+WORDS = ("min", "mean", *PERCENTILES, "max")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One series. what: "network" (pixels of the network's size to raw boxes and scores) or "end to end" (resizing and
+    NMS too); streams: pictures under way at once; throughput in pictures a second; latency_ms by name, of a picture."""
+
+    engine: str
+    precision: str
+    what: str
+    streams: int
+    pictures: int
+    throughput: float
+    latency_ms: dict[str, float]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What to measure, and for how long."""
+    add_model(parser)
+    parser.add_argument("--engine", type=words, default=["auto"], metavar="E,...", help="engines (default: auto)")
+    parser.add_argument("--precision", type=words, default=["auto"], metavar="P,...", help="precisions (default: auto)")
+    parser.add_argument("--seconds", type=positive, default=5, metavar="N", help="of each series of calls (default: 5)")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers to a file as well")
+    parser.epilog = "The picture is a drawn one of 480x360; reading and decoding files is not part of any series."
+
+
+def run(args: Namespace) -> int:
+    """Measure one engine and precision after the other, and print a table of each."""
+    from ssdrt import __version__
+    from ssdrt.cli.machine import processor
+    from ssdrt.demo import demo_picture
+    from ssdrt.preparation import prepare
+    from ssdrt.sinks.base import whole_file
+
+    print(f"ssdrt {__version__} on {processor()}")
+    found: list[Measurement] = []
+    for engine in args.engine:
+        for precision in args.precision:
+            series = list(_measure(prepare(args.model, engine, precision), demo_picture(), args.seconds))
+            print(f"\n{series[0].engine} {series[0].precision}\n{_report(series)}", flush=True)
+            found += series
+    if args.json:
+        record = {"ssdrt": __version__, "processor": processor(), "model": args.model, "seconds": args.seconds}
+        with whole_file(Path(args.json)) as file:
+            file.write(json.dumps({**record, "series": [asdict(one) for one in found]}, indent=1).encode() + b"\n")
+    return 0
+
+
+def _measure(preparation: Preparation, picture: NDArray[np.uint8], seconds: int) -> Iterator[Measurement]:
+    """Network and end to end, first one picture at a time, then with a stream a processor."""
+    from ssdrt.detector import SCORE, available_processors
+    from ssdrt.pipeline import detect_picture, graph_parameters
+    from ssdrt.preprocess import network_size, to_network
+
+    bundle = preparation.bundle
+    resizer = bundle.model.preprocessing.resizer.value
+    parameters = replace(graph_parameters(bundle.model), score_threshold=SCORE)
+    height, width = picture.shape[:2]
+    pixels = to_network(picture, resizer)[None]
+    for streams in sorted({1, available_processors()}):
+        model, engine = preparation.load(network_size(resizer, height, width), (height, width), streams)
+        calls: dict[str, Callable[[], object]] = {
+            "network": partial(engine.infer, pixels),
+            "end to end": partial(detect_picture, model, engine, picture, parameters, model.labels.value),
+        }
+        for what, call in calls.items():
+            times, elapsed = time_calls(call, streams, seconds)
+            throughput, latency = len(times) / elapsed, latency_words(times)
+            yield Measurement(bundle.engine, bundle.precision, what, streams, len(times), throughput, latency)
+        engine.close()
+
+
+def time_calls(call: Callable[[], object], streams: int, seconds: float) -> tuple[list[float], float]:
+    """The seconds of every call that `streams` threads make one after the other, each for `seconds`; and of it all."""
+    for _ in range(WARM_UP):
+        call()
+    begin = time.perf_counter()
+
+    def stream() -> list[float]:
+        times: list[float] = []
+        now = time.perf_counter()
+        while not times or now < begin + seconds:
+            start = now
+            call()
+            now = time.perf_counter()
+            times.append(now - start)
+        return times
+
+    with ThreadPoolExecutor(streams) as pool:
+        threads = [pool.submit(stream) for _ in range(streams)]
+        times = [one for thread in threads for one in thread.result()]
+    return times, time.perf_counter() - begin
+
+
+def latency_words(times: list[float]) -> dict[str, float]:
+    """Milliseconds of calls that took `times` seconds, under the names that trtexec and benchmark_app use."""
+    import numpy as np
+
+    milliseconds = 1e3 * np.array(times)
+    percentiles = {name: float(np.percentile(milliseconds, percent)) for name, percent in PERCENTILES.items()}
+    ends = {"min": float(milliseconds.min()), "max": float(milliseconds.max()), "mean": float(milliseconds.mean())}
+    return {name: round((ends | percentiles)[name], 4) for name in WORDS}
+
+
+def _report(series: list[Measurement]) -> str:
+    rows = [("latency in ms", "streams", *WORDS, "throughput")]
+    for one in series:
+        latency = (f"{one.latency_ms[word]:.2f}" for word in WORDS)
+        rows.append((one.what, str(one.streams), *latency, f"{one.throughput:.1f} pictures/s"))
+    return table(rows, "l" + "r" * (len(WORDS) + 2))
