@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression, convert_scores
+from ssdrt.postprocess import NmsParameters, convert_scores, decode_boxes, non_max_suppression
 
 PLAIN = NmsParameters(score_threshold=1e-8, iou_threshold=0.6, max_per_class=100, max_total=100)
 WHOLE = (0.0, 0.0, 1.0, 1.0)

@@ -14,6 +14,7 @@ from ssdrt.model import (
     Add,
     Affine,
     AvgPool,
+    Clip,
     Concat,
     Conv,
     Crop,
@@ -89,7 +90,7 @@ def affine(layer: Affine, shape: Shape) -> tuple[Shape, int]:  # noqa: ARG001
     return shape, shape[0] * shape[1] * shape[2]
 
 
-def elementwise(layer: Activation | FakeQuantize, shape: Shape) -> tuple[Shape, int]:  # noqa: ARG001
+def elementwise(layer: Activation | Clip | FakeQuantize, shape: Shape) -> tuple[Shape, int]:  # noqa: ARG001
     """The shape stays."""
     return shape, 0
 
@@ -132,6 +133,7 @@ KINDS: dict[type, Callable[..., tuple[Shape, int]]] = {
     Add: pairwise,
     Affine: affine,
     AvgPool: pool,
+    Clip: elementwise,
     Concat: concat,
     Conv: conv,
     Crop: resize,

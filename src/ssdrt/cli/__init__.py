@@ -23,7 +23,8 @@ COMMANDS = {
 }
 """Command -> what it does. The file of the same name has `add_arguments(parser)` and `run(args)`, the exit code."""
 
-FAILED, INTERNAL_ERROR, INTERRUPTED, PIPE_CLOSED = 1, 70, 130, 141  # 70: sysexits.h; 128 + signal: as shells have it
+FAILED, WRONG_USAGE, INTERNAL_ERROR = 1, 2, 70  # argparse's, and sysexits.h's
+INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 + the signal's number, as shells have it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,13 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     set, failures come with a traceback.
     """
     argv = sys.argv[1:] if argv is None else argv
-    parser = _parser(argv)
-    args = parser.parse_args(argv)
-    if args.command is None:
-        parser.print_help(sys.stderr)
-        return 2
-    _send_log_to_stderr(args.verbose, args.quiet)
     try:
+        parser = _parser(argv)
+        args = parser.parse_args(argv)
+        if args.command is None:
+            parser.print_help(sys.stderr)
+            return WRONG_USAGE
+        _send_log_to_stderr(args.verbose, args.quiet)
         status: int = args.run(args)
         sys.stdout.flush()
         return status

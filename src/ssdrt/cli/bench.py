@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssdrt.cli.options import add_model, positive, words
+from ssdrt.cli.options import add_model, seconds, words
 from ssdrt.cli.table import table
 
 if TYPE_CHECKING:
@@ -45,9 +45,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--engine", type=words, default=["auto"], metavar="E,...", help="engines (default: auto)")
     parser.add_argument("--precision", type=words, default=["auto"], metavar="P,...", help="precisions (default: auto)")
-    parser.add_argument("--seconds", type=positive, default=5, metavar="N", help="of each series of calls (default: 5)")
+    parser.add_argument(
+        "--seconds", type=seconds, default=5.0, metavar="S", help="of each of the four series (default: 5)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the numbers to a file as well")
-    parser.epilog = "The picture is a drawn one of 480x360; reading and decoding files is not part of any series."
+    parser.epilog = (
+        "Series: the network alone, and end to end (resize, network, NMS), first one picture at a time, then with a "
+        "stream a processor. Reading and decoding files is part of none."
+    )
 
 
 def run(args: Namespace) -> int:
@@ -58,11 +63,13 @@ def run(args: Namespace) -> int:
     from ssdrt.preparation import prepare
     from ssdrt.sinks.base import whole_file
 
-    print(f"ssdrt {__version__} on {processor()}")
+    picture = demo_picture()
+    height, width = picture.shape[:2]
+    print(f"ssdrt {__version__} on {processor()}; a decoded picture of {width}x{height}, {args.seconds:g} s a series")
     found: list[Measurement] = []
     for engine in args.engine:
         for precision in args.precision:
-            series = list(_measure(prepare(args.model, engine, precision), demo_picture(), args.seconds))
+            series = list(_measure(prepare(args.model, engine, precision), picture, args.seconds))
             print(f"\n{series[0].engine} {series[0].precision}\n{_report(series)}", flush=True)
             found += series
     if args.json:
@@ -72,7 +79,7 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _measure(preparation: Preparation, picture: NDArray[np.uint8], seconds: int) -> Iterator[Measurement]:
+def _measure(preparation: Preparation, picture: NDArray[np.uint8], seconds: float) -> Iterator[Measurement]:
     """Network and end to end, first one picture at a time, then with a stream a processor."""
     from ssdrt.detector import SCORE, available_processors
     from ssdrt.pipeline import detect_picture, graph_parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ssdrt.cli.options import add_engine, add_model, fraction, positive, words
 from ssdrt.cli.printer import Printer
-from ssdrt.errors import SourceError, SsdrtError, shorten
+from ssdrt.errors import SourceError, shorten
 
 if TYPE_CHECKING:
     from ssdrt.detector import Detector, Outcome
     from ssdrt.sinks.base import Sink
-    from ssdrt.sources.base import Item, Source
+    from ssdrt.sources.base import Source
 
 Scores = tuple[float | None, dict[str, float]]
 """The threshold of all classes, and those of single ones."""
@@ -56,6 +57,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Detect in every picture; 1 if some could not be read."""
+    import logging
+
     from ssdrt.detector import Detector
     from ssdrt.progress import progress
     from ssdrt.sinks import open_sink
@@ -67,10 +70,13 @@ def run(args: Namespace) -> int:
     sinks: list[Sink] = [] if outputs else [Printer(with_table=source.length == 1)]
     on_screen = not outputs or (sys.stdout.isatty() and not {"-", "jsonl:-"}.isdisjoint(outputs))
     with ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         detector = stack.enter_context(Detector.open(args.model, args.engine, args.precision, args.labels))
+        logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
         for output in outputs:
             sinks.append(open_sink(output, detector.labels))
             stack.callback(sinks[-1].close)
+        stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break off the closing
         begin = time.perf_counter()
         outcomes = stack.enter_context(closing(_outcomes(detector, source, _options(args, detector))))
         advance = stack.enter_context(progress("detecting", source.length, quiet=args.quiet or on_screen))
@@ -97,28 +103,22 @@ def _options(args: Namespace, detector: Detector) -> dict[str, Any]:
 
 
 def _outcomes(detector: Detector, source: Source, options: dict[str, Any]) -> Generator[Outcome, None, None]:
-    """The results in order: all cores work on one picture if there is but one, else each on its own."""
+    """The results in order. A single picture gets all cores, and what fails there is the failure of the run."""
     if source.length != 1:
         yield from detector.detect_items(source.items, **options)
         return
-    for item in source.items:
-        yield _outcome(detector, item, options)
-
-
-def _outcome(detector: Detector, item: Item, options: dict[str, Any]) -> Outcome:
     from ssdrt.detector import Outcome
 
-    try:
+    for item in source.items:
         frame = item.read()
-        return Outcome(item, frame, detector.detect(frame.image, **options))
-    except SsdrtError as error:
-        return Outcome(item, error=error)
+        yield Outcome(item, frame, detector.detect(frame.image, **options))
 
 
 def _write_all(outcomes: Iterable[Outcome], sinks: list[Sink], advance: Callable[[int], None]) -> tuple[int, int]:
     """Hand what was found to the sinks; returns how many pictures there were, and how many of them failed."""
     done = failed = 0
-    for done, outcome in enumerate(outcomes, 1):  # noqa: B007
+    for outcome in outcomes:
+        done += 1
         if outcome.found is not None:
             for sink in sinks:
                 sink.write(outcome.frame, outcome.found)

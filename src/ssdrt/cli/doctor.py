@@ -80,13 +80,13 @@ def _videos() -> Rows:
 
 def _packages() -> Rows:
     """What the other extras bring."""
-    extras = {
-        "numpy": "always needed",
-        "rich": "progress bars: pip install 'ssdrt[progress]'",
-        "pooch": "downloads of models: pip install 'ssdrt[zoo]'",
-        "supervision": "Detections for supervision: pip install 'ssdrt[supervision]'",
+    purposes = {
+        "rich": "shows progress as a bar: pip install 'ssdrt[progress]'",
+        "pooch": "downloads the models of the zoo: pip install 'ssdrt[zoo]'",
+        "supervision": "takes what was found (to_supervision): pip install 'ssdrt[supervision]'",
     }
-    return [(name, _version(name) or f"no; for {purpose}") for name, purpose in extras.items()]
+    optional = [(name, _version(name) or f"not installed; {purpose}") for name, purpose in purposes.items()]
+    return [("numpy", _version("numpy")), *optional]
 
 
 def _files() -> Rows:
@@ -95,7 +95,11 @@ def _files() -> Rows:
     place = home()
     size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
     nearest = next(folder for folder in (place, *place.parents) if folder.exists())
-    state = "" if os.access(nearest, os.W_OK) else "; it cannot be written: set SSDRT_HOME to a folder that can"
+    state = (
+        ""
+        if nearest.is_dir() and os.access(nearest, os.W_OK)
+        else "; it cannot be written: set SSDRT_HOME to a folder that can"
+    )
     return [("cache", f"{place}, {size / 1e6:.1f} MB{state}")]
 
 

@@ -8,12 +8,14 @@ body: reading the TensorArray is taking element 0 of what was scattered into it,
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 from ssdrt.errors import GraphError
+from ssdrt.graph.spec import wrong_inputs
 from ssdrt.graph.tensor import Tensor
 
 Attribute: TypeAlias = "bytes | int | float | bool | str | Tensor | tuple[Any, ...] | None"
@@ -79,7 +81,7 @@ class Graph:
 
         Raises
         ------
-        GraphError: a name twice or empty, an input that is missing, a cycle.
+        GraphError: a name twice or empty, an input that is missing, more or fewer inputs than the op takes, a cycle.
         """
         self.digest = digest
         self.nodes: dict[str, Node] = {}
@@ -94,6 +96,9 @@ class Graph:
                 name = text[1:] if text.startswith("^") else _ref(node, text).node
                 if name not in self.nodes:
                     raise GraphError(f"its input {name[:80]!r} is not in the graph", node=node.name, offset=node.offset)
+            wrong = wrong_inputs(node.op, len(node.data))
+            if wrong:
+                raise GraphError(wrong, node=node.name, offset=node.offset)
         self._written = self._stored("TensorArrayWriteV3")
         self._scattered = self._stored("TensorArrayScatterV3")
         self.order = self._topological_order()
@@ -133,10 +138,10 @@ class Graph:
             waiting[node.name] = len(sources)
             for source in sources:
                 readers.setdefault(source, []).append(node.name)
-        ready = [name for name, count in waiting.items() if count == 0]
+        ready = deque(name for name, count in waiting.items() if count == 0)
         order: dict[str, int] = {}
         while ready:
-            name = ready.pop()
+            name = ready.popleft()
             order[name] = len(order)
             for reader in readers.get(name, ()):
                 waiting[reader] -= 1

@@ -1,0 +1,38 @@
+# `make demo`, `make test` and `make lint` need python3 (3.10 or newer) and nothing else; what they install is in .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# What the demo runs on. A trained model goes here: its path or zoo name (and its label file, if it needs one).
+MODEL := demo_out/frozen_inference_graph.pb
+LABELS := demo_out/labels.txt
+PICTURE := demo_out/picture.png
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/with-openvino
+	$(BIN)/python -m ssdrt.demo demo_out
+	$(BIN)/ssdrt inspect $(MODEL)
+	$(BIN)/ssdrt detect $(MODEL) $(PICTURE) --labels $(LABELS)
+	$(BIN)/ssdrt detect $(MODEL) $(PICTURE) --labels $(LABELS) -o demo_out/annotated.png --json demo_out/found.jsonl
+	@echo "The annotated picture is demo_out/annotated.png, the detections are in demo_out/found.jsonl."
+
+test: .venv/with-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/with-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/with-dev
+	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf .venv demo_out dist .pytest_cache .mypy_cache .ruff_cache
+
+# ssdrt itself with one of its extras; done again when pyproject.toml changes.
+.venv/with-%: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@

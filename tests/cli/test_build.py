@@ -1,0 +1,43 @@
+"""`ssdrt build`: a file that detects as the graph does."""
+
+import json
+
+import pytest
+
+GRAPH = "frozen_inference_graph.pb"
+
+
+def test_built_file_detects_with_its_own_labels(ssdrt, tmp_path):
+    built = tmp_path / "demo.ssdrt"
+    code, out, _ = ssdrt("build", GRAPH, "-o", built, "--engine", "reference", "--labels", "labels.txt")
+    assert code == 0
+    assert out.startswith("engine     reference\nprecision  fp32 (")
+    assert out.splitlines()[-1].startswith(f"{built}: ")
+    of_built, of_graph = (
+        json.loads(ssdrt("detect", model, "photo.png", "--json", "-", "--engine", "reference")[1])["detections"]
+        for model in (built, GRAPH)
+    )
+    assert {one["label"] for one in of_built} == {"rouge", "vert", "bleu"}
+    assert [one["box"] for one in of_built] == [one["box"] for one in of_graph]
+
+
+def test_the_file_is_named_after_the_model(ssdrt, tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    assert ssdrt("build", folder / GRAPH, "--engine", "reference", "-q") == (0, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["frozen_inference_graph.ssdrt"]
+
+
+def test_a_damaged_file_is_one_line(ssdrt, tmp_path):
+    built = tmp_path / "demo.ssdrt"
+    ssdrt("build", GRAPH, "-o", built, "--engine", "reference")
+    built.write_bytes(built.read_bytes()[:-100])
+    code, _, err = ssdrt("detect", built, "photo.png")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "build it again" in err
+
+
+def test_precision_is_chosen_with_a_reason(ssdrt, tmp_path):
+    pytest.importorskip("openvino", reason="the reference has one precision only")
+    _, out, _ = ssdrt("build", GRAPH, "-o", tmp_path / "demo.ssdrt", "--engine", "openvino")
+    assert out.splitlines()[1].startswith("precision  ")
+    assert out.splitlines()[1].endswith(")")

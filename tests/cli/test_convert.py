@@ -1,0 +1,38 @@
+"""`ssdrt convert`: the file, and what is said about it."""
+
+import pytest
+
+from build import VARIANTS, demo_file
+
+GRAPH = "frozen_inference_graph.pb"
+
+
+def ports(path):
+    onnx = pytest.importorskip("onnx", reason="reading ONNX back needs onnx")
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    return {
+        port.name: [side.dim_value or side.dim_param for side in port.type.tensor_type.shape.dim]
+        for port in (*model.graph.input, *model.graph.output)
+    }, model.opset_import[0].version
+
+
+@pytest.mark.parametrize("options", [(), ("--heads-only",), ("--opset", "13")])
+def test_the_ports_are_those_that_are_told(ssdrt, tmp_path, options):
+    path = tmp_path / "demo.onnx"
+    code, out, err = ssdrt("convert", GRAPH, path, *options)
+    assert (code, err) == (0, "")
+    shapes, opset = ports(path)
+    assert f"ONNX opset {opset}" in out.splitlines()[0]
+    told = {line.split()[0]: line for line in out.splitlines() if "(batch" in line}
+    assert set(told) == set(shapes)
+    for name, line in told.items():
+        assert f"({', '.join(map(str, shapes[name]))}{',' * (len(shapes[name]) == 1)})" in line
+
+
+def test_soft_nms_has_no_detections_and_leaves_no_file(ssdrt, tmp_path):
+    graph, path = demo_file(tmp_path, VARIANTS["soft_nms"]), tmp_path / "soft.onnx"
+    code, _, err = ssdrt("convert", graph, path)
+    assert (code, err.count("\n"), path.exists()) == (1, 1, False)
+    assert ssdrt("convert", graph, path, "--heads-only", "--quiet") == (0, "", "")
+    assert path.exists()

@@ -1,0 +1,155 @@
+"""`ssdrt detect` on the demo's graph and picture."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from build import VARIANTS, demo_file
+from ssdrt.demo import SHAPES, demo_picture
+from ssdrt.detections import Detections
+from ssdrt.sinks.video import AnnotatedVideo
+from ssdrt.sources.base import Frame
+
+DETECT = ("detect", "frozen_inference_graph.pb")
+REFERENCE = ("--engine", "reference")
+NOTHING = Detections(
+    np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, str), 480, 360
+)
+
+
+def records(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def labels(record):
+    return sorted(one["label"] for one in record["detections"])
+
+
+def test_one_photo_is_told_as_a_line_and_a_table(ssdrt):
+    code, out, err = ssdrt(*DETECT, "photo.png", "--labels", "labels.txt", *REFERENCE)
+    line, head, *rows = out.splitlines()
+    assert code == 0
+    assert line == "photo.png: 2 rouge, 2 bleu, 2 vert"
+    assert head.split() == ["class", "id", "score", "x0", "y0", "x1", "y1"]
+    assert len(rows) == len(SHAPES)
+    for row in rows:
+        box = np.array(row.split()[3:], float)
+        assert min(np.abs(box - shape.box_xyxy).max() for shape in SHAPES) < 12
+    assert err.startswith("1 picture in ")
+
+
+def test_many_photos_are_a_line_each_and_a_broken_one_is_skipped(ssdrt):
+    code, out, err = ssdrt(*DETECT, "pictures", *REFERENCE)
+    assert code == 1
+    assert [line.split(": ") for line in out.splitlines()] == [
+        ["pictures/a.png", "2 class 1, 2 class 3, 2 class 2"],
+        ["pictures/c.png", "2 class 1, 2 class 3, 2 class 2"],
+    ]
+    broken, summary = err.splitlines()
+    assert broken.startswith("ssdrt: 'pictures/b.png' is damaged: ")
+    assert summary.startswith("3 pictures, 1 failed, in ")
+    assert summary.endswith(" pictures/s")
+
+
+def test_quiet_leaves_results_and_errors(ssdrt):
+    code, out, err = ssdrt(*DETECT, "photo.png", "broken.png", "-q", *REFERENCE)
+    assert (code, out.count("\n"), err.count("\n")) == (1, 1, 1)
+
+
+def test_verbose_says_what_runs(ssdrt):
+    assert "ssdrt: engine reference, precision fp32\n" in ssdrt(*DETECT, "photo.png", "-v", *REFERENCE)[2]
+
+
+def test_nothing_found(ssdrt):
+    assert ssdrt(*DETECT, "grey.png", *REFERENCE)[1] == "grey.png: nothing found\n"
+
+
+def test_json_lines_on_standard_output(ssdrt):
+    _, out, _ = ssdrt(*DETECT, "photo.png", "grey.png", "--json", "-", *REFERENCE)
+    first, second = records(out)
+    assert (first["source"], first["width"], first["height"], len(first["detections"])) == ("photo.png", 480, 360, 6)
+    assert (second["source"], second["detections"]) == ("grey.png", [])
+
+
+def test_outputs_of_every_kind_in_one_run(ssdrt, tmp_path):
+    outputs = [f"{tmp_path}/{name}" for name in ("drawn/", "coco.json", "table.csv")]
+    outputs += [f"yolo:{tmp_path}/yolo", f"crops:{tmp_path}/crops"]
+    options = [word for output in outputs for word in ("-o", output)]
+    code, out, _ = ssdrt(*DETECT, "photo.png", *options, "--json", tmp_path / "lines.jsonl", *REFERENCE)
+    assert (code, out) == (0, "")
+    made = {"coco.json", "crops", "drawn", "lines.jsonl", "table.csv", "yolo"}
+    assert {path.name for path in tmp_path.iterdir()} == made
+    assert Image.open(tmp_path / "drawn" / "photo.png").size == (480, 360)
+    assert len(json.loads((tmp_path / "coco.json").read_text())) == len(SHAPES)
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + len(SHAPES)
+    assert len(list((tmp_path / "crops").rglob("*.png"))) == len(SHAPES)
+    assert len((tmp_path / "yolo" / "photo.txt").read_text().splitlines()) == len(SHAPES)
+    (record,) = records((tmp_path / "lines.jsonl").read_text())
+    assert len(record["detections"]) == len(SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (("--classes", "rouge"), ["rouge", "rouge"]),
+        (("--classes", "3, vert"), ["bleu", "bleu", "vert", "vert"]),
+        (("--max-det", "1"), ["rouge"]),
+        (("--max-det", "1000"), ["bleu", "bleu", "rouge", "rouge", "vert", "vert"]),
+        (("--score", "1"), []),
+        (("--score", "vert=0.4,1"), ["vert", "vert"]),
+        (("--score", "vert=1"), ["bleu", "bleu", "rouge", "rouge"]),
+    ],
+)
+def test_options_choose_what_counts(ssdrt, options, found):
+    _, out, _ = ssdrt(*DETECT, "photo.png", "--labels", "labels.txt", "--json", "-", *options, *REFERENCE)
+    assert labels(records(out)[0]) == found
+
+
+def test_more_detections_than_the_graph_keeps_are_not_to_be_had(ssdrt, tmp_path):
+    graph = demo_file(tmp_path, VARIANTS["few"])
+    _, out, _ = ssdrt("detect", graph, "photo.png", "--json", "-", "--max-det", "1000", "--score", "0", *REFERENCE)
+    assert len(records(out)[0]["detections"]) == VARIANTS["few"].postprocessor.nms.max_total
+
+
+def test_a_higher_overlap_keeps_more_boxes(ssdrt):
+    counts = []
+    for iou in ("0.3", "1"):
+        _, out, _ = ssdrt(*DETECT, "photo.png", "--json", "-", "--iou", iou, "--score", "0.05", *REFERENCE)
+        counts.append(len(records(out)[0]["detections"]))
+    assert counts[0] < counts[1]
+
+
+def test_max_pixels_refuses_large_pictures(ssdrt):
+    code, _, err = ssdrt(*DETECT, "photo.png", "--max-pixels", "1000", *REFERENCE)
+    assert code == 1
+    assert err.startswith("ssdrt: 'photo.png' says it is 480 x 360 pixels")
+
+
+def test_a_photo_on_standard_input(ssdrt, monkeypatch, folder):
+    photo = io.TextIOWrapper(io.BytesIO((folder / "photo.png").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", photo)
+    assert ssdrt(*DETECT, "-", *REFERENCE)[1].startswith("-: 2 class 1, ")
+
+
+def test_an_output_that_cannot_take_the_second_photo_ends_the_run(ssdrt, tmp_path):
+    code, _, err = ssdrt(*DETECT, "photo.png", "grey.png", "-o", tmp_path / "one.png", *REFERENCE)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "holds one picture and there are more" in err
+
+
+def test_frames_of_a_video_are_told_with_their_time(ssdrt, tmp_path):
+    pytest.importorskip("av", reason="videos need the extra `video`")
+    clip, nothing = AnnotatedVideo(str(tmp_path / "clip.mp4")), NOTHING
+    for index in range(3):
+        clip.write(Frame(demo_picture(), "camera", index, index / 10), nothing)
+    clip.close()
+    code, out, err = ssdrt(*DETECT, tmp_path / "clip.mp4", *REFERENCE)
+    assert code == 0
+    assert [line.split(": ")[0] for line in out.splitlines()] == [
+        f"{tmp_path / 'clip.mp4'} frame {index}, {index / 10:.2f} s" for index in range(3)
+    ]
+    assert err.startswith("3 pictures in ")
