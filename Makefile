@@ -26,7 +26,12 @@ lint: .venv/with-dev
 	$(BIN)/mypy
 
 bench: .venv/with-dev
-	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python bench/postprocess.py
+ifdef PHOTOS
+	$(BIN)/python bench/speed.py $(MODEL) $(PHOTOS)
+else
+	@echo "For the whole detector: make bench MODEL=frozen_inference_graph.pb PHOTOS=FOLDER_OF_JPEGS"
+endif
 
 clean:
 	rm -rf .venv demo_out dist .pytest_cache .mypy_cache .ruff_cache

@@ -59,14 +59,13 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each call, one of each in turn; the first turn warms up."""
+def interleaved(calls: dict[str, Callable[[], object]], rounds: int, block: int = 1) -> dict[str, float]:
+    """Median seconds of each call, `block` of each in turn, after one that is not counted (caches hold the last one's)."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
+    for _ in range(rounds):
         for name, call in calls.items():
-            took = seconds(call)
-            if turn:
-                samples[name].append(took)
+            call()
+            samples[name] += [seconds(call) for _ in range(block)]
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
@@ -155,14 +154,13 @@ def folder(graph: str, model, photos: list[Path], rounds: int) -> dict[str, obje
         calls[precision] = lambda d=detector, n=names: [o.found for o in d.detect_items(open_source(*n).items)]
         measured[precision] = []
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
+    for turn in range(rounds + 1):  # the first warms up
         for name, call in calls.items():
             took = seconds(call) / len(photos)
             alone = parts(model, photos, name, workers) if name in measured else {}
             if turn:
                 samples[name].append(took)
-                if alone:
-                    measured[name].append(alone)
+                measured.get(name, []).append(alone)
     rate = {name: 1 / statistics.median(values) for name, values in samples.items()}
     result: dict[str, object] = {"workers": workers, "photos": len(photos), "images_per_s": rate}
     for precision, rows in measured.items():
@@ -205,7 +203,7 @@ def one_photo(graph: str, photo: Path, tensorflow: str | None, rounds: int) -> d
     network.reshape([1, *image.shape])
     request = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     calls["openvino reading the .pb"] = lambda: request.infer({0: image[None]})
-    times = interleaved(calls, rounds)
+    times = interleaved(calls, rounds, block=5)
     return {f"{name}_ms": value * 1e3 for name, value in times.items()} | {
         f"ours_over_{name}": value / times["ours fp32"] for name, value in times.items() if name != "ours fp32"
     }

@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """A network that runs. `infer` may be called by as many threads at once as the engine was loaded with streams."""
+    """A network that runs. Any number of threads may call `infer`; as many run at once as it was loaded with streams."""
 
     def infer(self, pixels: Floats) -> tuple[Floats, Floats]:
         """Run the network, normalisation included and NMS not.

@@ -10,12 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.graph.nodes import Graph, Node, Ref
-from ssdrt.graph.ops import OPS, SHAPE_OPS, SHAPED_BY
+from ssdrt.graph.ops import ELEMENTWISE, MAX_ELEMENTS, MAX_PARTS, OPS, SHAPE_OPS, SHAPED_BY, VIEWS, Result, TooLarge
+
+MAX_HELD = 160_000_000
+"""Bytes that one Folder computes and keeps: three times the class scores of 130,000 anchors and 91 classes. What would
+go beyond is unknown."""
 
 
 @dataclass(frozen=True)
 class _Known:
-    """An output: its array; when `concrete` is false only the array's shape and dtype mean anything."""
+    """An output: its array; when `concrete` is false only the array's shape and dtype mean anything, and it is
+    uniform."""
 
     array: NDArray[Any]
     concrete: bool
@@ -46,6 +51,7 @@ class Folder:
             self.give_shape(ref, shape)
         self._given |= {ref: _Known(np.asarray(value), True) for ref, value in (values or {}).items()}
         self._done: dict[str, tuple[_Known | None, ...]] = {}
+        self._left = MAX_HELD
 
     def give_shape(self, ref: Ref, shape: tuple[int, ...]) -> None:
         """Make the shape of an output known; nothing that follows from it may have been asked for yet."""
@@ -99,7 +105,9 @@ class Folder:
             return _switch(inputs)
         if any(known is None for known in inputs):
             return ()
-        return _compute(node, [known for known in inputs if known is not None])
+        outputs = _compute(node, [known for known in inputs if known is not None])
+        self._left -= sum(_new_bytes(made.array, inputs) for made in outputs if made is not None)
+        return outputs if self._left >= 0 else ()
 
 
 def _switch(inputs: list[_Known | None]) -> tuple[_Known | None, ...]:
@@ -112,15 +120,44 @@ def _switch(inputs: list[_Known | None]) -> tuple[_Known | None, ...]:
 
 def _compute(node: Node, inputs: list[_Known]) -> tuple[_Known | None, ...]:
     concrete = all(known.concrete for known in inputs) or node.op in SHAPE_OPS
-    decisive = SHAPED_BY.get(node.op, ())
-    if not concrete and not all(inputs[i].concrete for i in decisive if i < len(inputs)):
+    arrays = [known.array for known in inputs]
+    decisive = [i % len(arrays) for i in SHAPED_BY.get(node.op, ())]
+    if any(arrays[i].size > MAX_PARTS or not inputs[i].concrete for i in decisive):
         return ()
+    if not concrete:
+        arrays = [a if i in decisive else _uniform(a) for i, a in enumerate(arrays)]
     try:
         with np.errstate(all="ignore"):
-            result = OPS[node.op](node, [known.array for known in inputs])
+            result = _run(node, arrays)
     except (ValueError, TypeError, IndexError, ZeroDivisionError, OverflowError, MemoryError):
         # A node that cannot be computed is unknown; whoever needs it names it in the error that follows.
         return ()
     concrete = concrete and not node.op.startswith("Resize")
-    outputs = result if isinstance(result, tuple) else (result,)
-    return tuple(_Known(np.asarray(array), concrete) for array in outputs)
+    outputs = [np.asarray(array) for array in (result if isinstance(result, tuple) else (result,))]
+    return tuple(_Known(array if concrete else _uniform(array), concrete) for array in outputs)
+
+
+def _run(node: Node, arrays: list[NDArray[Any]]) -> Result:
+    """The op; of uniform arrays, as all are of which only the shape is known, it computes one element."""
+    if node.op in ELEMENTWISE and all(_is_uniform(array) for array in arrays):
+        corners = [array[(slice(1),) * array.ndim] for array in arrays]
+        result = np.asarray(OPS[node.op](node, corners))
+        return np.broadcast_to(result, np.broadcast_shapes(*(array.shape for array in arrays)))
+    if node.op not in (*VIEWS, *SHAPE_OPS) and any(array.size > MAX_ELEMENTS for array in arrays):
+        raise TooLarge(f"an array of {max(array.size for array in arrays)} elements")
+    return OPS[node.op](node, arrays)
+
+
+def _uniform(array: NDArray[Any]) -> NDArray[Any]:
+    """Zeros of the same shape and dtype, in the memory of one."""
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+
+
+def _is_uniform(array: NDArray[Any]) -> bool:
+    return array.size <= 1 or not any(array.strides)
+
+
+def _new_bytes(array: NDArray[Any], inputs: list[_Known | None]) -> int:
+    """Bytes of an array that is neither uniform nor a view of an input."""
+    views = any(known is not None and np.may_share_memory(array, known.array) for known in inputs)
+    return 0 if views or _is_uniform(array) else array.nbytes

@@ -21,19 +21,31 @@ Result: TypeAlias = "Array | tuple[Array, ...]"
 Op: TypeAlias = Callable[[Node, list[Array]], Result]
 
 MAX_ELEMENTS = 1 << 24
-"""Largest array that folding makes: ten times the class scores of the largest SSD."""
+"""Largest array that folding makes: 184,000 anchors of 91 classes, three times those of the largest SSD."""
+
+MAX_GROWN = 1 << 21
+"""Largest array that is made of smaller ones: four times the coordinates of as many anchors, and their indices."""
+
+
+MAX_PARTS = 10_000
+"""Outputs of one node, and elements of an input that is a shape, axes or sizes: more than any data set has classes."""
 
 
 class TooLarge(ValueError):
     """An array that no detection graph needs."""
 
 
-def bounded(shape: Any) -> tuple[int, ...]:
+def bounded(shape: Any, limit: int = MAX_ELEMENTS) -> tuple[int, ...]:
     """`shape` as ints, if an array of it may be made."""
     dims = tuple(int(d) for d in np.atleast_1d(shape))
-    if any(d < 0 for d in dims) or math.prod(dims) > MAX_ELEMENTS or len(dims) > 32:
-        raise TooLarge(f"an array of shape {dims}")
+    if any(d < 0 for d in dims) or math.prod(dims) > limit or len(dims) > 32:
+        raise TooLarge(f"an array of shape {dims[:8]}")
     return dims
+
+
+def _grown(shape: Any, *sources: Array) -> tuple[int, ...]:
+    """`bounded` of an op that may give more elements than it gets: four times as many, or `MAX_GROWN`."""
+    return bounded(shape, min(MAX_ELEMENTS, max(MAX_GROWN, 4 * max(a.size for a in sources))))
 
 
 def _const(node: Node, _: list[Array]) -> Array:
@@ -53,7 +65,7 @@ def _unary(function: Callable[[Array], Array]) -> Op:
 
 def _binary(function: Callable[[Array, Array], Array]) -> Op:
     def run(_: Node, x: list[Array]) -> Array:
-        bounded(np.broadcast_shapes(x[0].shape, x[1].shape))
+        _grown(np.broadcast_shapes(x[0].shape, x[1].shape), *x)
         return function(x[0], x[1])
 
     return run
@@ -88,6 +100,7 @@ def _pack(node: Node, x: list[Array]) -> Array:
 
 
 def _unpack(node: Node, x: list[Array]) -> Result:
+    bounded(x[0].shape[node.integer("axis")], MAX_PARTS)
     return tuple(np.moveaxis(x[0], node.integer("axis"), 0))
 
 
@@ -97,6 +110,7 @@ def _concat(values: list[Array], axis: Array) -> Array:
 
 
 def _split(node: Node, x: list[Array]) -> Result:
+    bounded(node.integer("num_split", 1), MAX_PARTS)
     return tuple(np.split(x[1], node.integer("num_split", 1), axis=int(x[0])))
 
 
@@ -128,7 +142,7 @@ def _strided_slice(node: Node, x: list[Array]) -> Array:
 
 def _gather(_: Node, x: list[Array]) -> Array:
     axis = int(x[2]) if len(x) > 2 else 0
-    bounded([x[0].size // max(x[0].shape[axis], 1) * max(x[1].size, 1)])
+    _grown([x[0].size // max(x[0].shape[axis], 1) * max(x[1].size, 1)], *x[:2])
     return np.take(x[0], x[1], axis=axis)
 
 
@@ -141,25 +155,33 @@ def _squeeze(node: Node, x: list[Array]) -> Array:
 
 
 def _tile(_: Node, x: list[Array]) -> Array:
-    bounded([s * int(m) for s, m in zip(x[0].shape, x[1], strict=True)])
+    _grown([s * int(m) for s, m in zip(x[0].shape, x[1], strict=True)], x[0])
     return np.tile(x[0], tuple(int(m) for m in x[1]))
 
 
 def _range(_: Node, x: list[Array]) -> Array:
     start, limit, delta = (a.item() for a in x)
-    bounded([max(0, math.ceil((limit - start) / delta))])
+    bounded([max(0, math.ceil((limit - start) / delta))], MAX_GROWN)
     return np.arange(start, limit, delta, dtype=x[0].dtype)
 
 
 def _pad(_: Node, x: list[Array]) -> Array:
     widths = [(int(a), int(b)) for a, b in x[1]]
-    bounded([s + a + b for s, (a, b) in zip(x[0].shape, widths, strict=True)])
+    _grown([s + a + b for s, (a, b) in zip(x[0].shape, widths, strict=True)], x[0])
     return np.pad(x[0], widths, constant_values=x[2] if len(x) > 2 else 0)
 
 
 def _cast(node: Node, x: list[Array]) -> Array:
     dtype = node.text("DstT", "float32")
     return x[0].astype("float32" if dtype in ("float16", "bfloat16") else dtype)
+
+
+def _select(node: Node, x: list[Array]) -> Array:
+    """SelectV2 broadcasts its condition; that of Select may also be one a row."""
+    rows = node.op == "Select" and x[0].ndim not in (0, x[1].ndim)
+    condition = x[0].reshape(-1, *[1] * (x[1].ndim - 1)) if rows else x[0]
+    _grown(np.broadcast_shapes(condition.shape, x[1].shape, x[2].shape), *x)
+    return np.where(condition, x[1], x[2])
 
 
 def _softmax(_: Node, x: list[Array]) -> Array:
@@ -170,7 +192,7 @@ def _softmax(_: Node, x: list[Array]) -> Array:
 def _resize(_: Node, x: list[Array]) -> Array:
     """Only the shape: pictures are resized by preprocess.py."""
     height, width = (int(d) for d in x[1])
-    return np.zeros(bounded([x[0].shape[0], height, width, x[0].shape[3]]), np.float32)
+    return np.broadcast_to(np.float32(0), (x[0].shape[0], height, width, x[0].shape[3]))
 
 
 def fake_quant_range(minimum: float, maximum: float, bits: int, narrow: bool) -> tuple[float, float, float]:
@@ -178,6 +200,8 @@ def fake_quant_range(minimum: float, maximum: float, bits: int, narrow: bool) ->
 
     Source: tensorflow/core/kernels/fake_quant_ops_functor.h, Nudge.
     """
+    if not 2 <= bits <= 16 or not math.isfinite(maximum - minimum):
+        raise ValueError(f"{bits} bits from {minimum} to {maximum}")
     low, high = (1 if narrow else 0), (1 << bits) - 1
     step = np.float32(np.float32(maximum) - np.float32(minimum)) / np.float32(high - low)
     if not step > 0:
@@ -196,6 +220,7 @@ def fake_quantize(x: Array, minimum: Array, maximum: Array, step: Array) -> Arra
 def _fake_quant(node: Node, x: list[Array]) -> Array:
     """FakeQuantWithMinMaxVars and ...PerChannel: the range is one number, or one a channel (last axis)."""
     bits, narrow = node.integer("num_bits", 8), bool(node.attributes.get("narrow_range", False))
+    bounded(x[1].shape, MAX_PARTS)
     pairs = zip(x[1].ravel(), x[2].ravel(), strict=True)
     ranges = np.array([fake_quant_range(float(a), float(b), bits, narrow) for a, b in pairs], np.float32)
     minimum, maximum, step = (column.reshape(x[1].shape) for column in ranges.T)
@@ -213,7 +238,56 @@ def _dequantize(node: Node, x: list[Array]) -> Array:
     return np.asarray(x[0].astype(np.float32) * step + low)
 
 
-OPS: dict[str, Op] = {
+_RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
+_SAME = (
+    "Identity", "Enter", "Exit", "StopGradient", "PreventGradient", "CheckNumerics", "PlaceholderWithDefault",
+    "Snapshot",
+)  # fmt: skip
+
+ELEMENTWISE: dict[str, Op] = {
+    "ZerosLike": _unary(np.zeros_like),
+    "OnesLike": _unary(np.ones_like),
+    "Cast": _cast,
+    "Add": _binary(np.add),
+    "AddV2": _binary(np.add),
+    "BiasAdd": _binary(np.add),
+    "Sub": _binary(np.subtract),
+    "Mul": _binary(np.multiply),
+    "RealDiv": _binary(np.divide),
+    "Div": _binary(_divide),
+    "FloorDiv": _binary(np.floor_divide),
+    "FloorMod": _binary(np.mod),
+    "Mod": _binary(np.fmod),
+    "Maximum": _binary(np.maximum),
+    "Minimum": _binary(np.minimum),
+    "Pow": _binary(np.power),
+    "Greater": _binary(np.greater),
+    "GreaterEqual": _binary(np.greater_equal),
+    "Less": _binary(np.less),
+    "LessEqual": _binary(np.less_equal),
+    "Equal": _binary(np.equal),
+    "NotEqual": _binary(np.not_equal),
+    "LogicalAnd": _binary(np.logical_and),
+    "LogicalOr": _binary(np.logical_or),
+    "LogicalNot": _unary(np.logical_not),
+    "Sqrt": _unary(np.sqrt),
+    "Rsqrt": _unary(lambda x: (1 / np.sqrt(x)).astype(x.dtype)),
+    "Square": _unary(np.square),
+    "Exp": _unary(np.exp),
+    "Log": _unary(np.log),
+    "Neg": _unary(np.negative),
+    "Abs": _unary(np.abs),
+    "Reciprocal": _unary(np.reciprocal),
+    "Round": _unary(np.rint),
+    "Floor": _unary(np.floor),
+    "Ceil": _unary(np.ceil),
+    "Relu": _unary(lambda x: np.maximum(x, 0)),
+    "Relu6": _unary(lambda x: np.clip(x, 0, 6)),
+    "Sigmoid": _unary(lambda x: (1 / (1 + np.exp(-x))).astype(x.dtype)),
+}
+"""Ops of which every element of the result follows from one element of each input."""
+
+OPS: dict[str, Op] = ELEMENTWISE | {
     "Dequantize": _dequantize,
     "Const": _const,
     "Shape": _shape,
@@ -238,53 +312,12 @@ OPS: dict[str, Op] = {
     "Transpose": lambda _, x: np.transpose(x[0], tuple(int(a) for a in x[1])),
     "Tile": _tile,
     "BroadcastTo": lambda _, x: np.broadcast_to(x[0], bounded(x[1])),
-    "Fill": lambda _, x: np.full(bounded(x[0]), x[1]),
+    "Fill": lambda _, x: np.broadcast_to(x[1], bounded(x[0])),
     "Range": _range,
-    "ZerosLike": _unary(np.zeros_like),
-    "OnesLike": _unary(np.ones_like),
     "Pad": _pad,
     "PadV2": _pad,
-    "Cast": _cast,
-    "Add": _binary(np.add),
-    "AddV2": _binary(np.add),
-    "BiasAdd": _binary(np.add),
-    "Sub": _binary(np.subtract),
-    "Mul": _binary(np.multiply),
-    "RealDiv": _binary(np.divide),
-    "Div": _binary(_divide),
-    "FloorDiv": _binary(np.floor_divide),
-    "FloorMod": _binary(np.mod),
-    "Mod": _binary(np.fmod),
-    "Maximum": _binary(np.maximum),
-    "Minimum": _binary(np.minimum),
-    "Pow": _binary(np.power),
-    "Greater": _binary(np.greater),
-    "GreaterEqual": _binary(np.greater_equal),
-    "Less": _binary(np.less),
-    "LessEqual": _binary(np.less_equal),
-    "Equal": _binary(np.equal),
-    "NotEqual": _binary(np.not_equal),
-    "LogicalAnd": _binary(np.logical_and),
-    "LogicalOr": _binary(np.logical_or),
-    "LogicalNot": _unary(np.logical_not),
-    "Select": lambda _, x: np.where(
-        x[0] if x[0].ndim in (0, x[1].ndim) else x[0].reshape(-1, *[1] * (x[1].ndim - 1)), x[1], x[2]
-    ),
-    "SelectV2": lambda _, x: np.where(x[0], x[1], x[2]),
-    "Sqrt": _unary(np.sqrt),
-    "Rsqrt": _unary(lambda x: (1 / np.sqrt(x)).astype(x.dtype)),
-    "Square": _unary(np.square),
-    "Exp": _unary(np.exp),
-    "Log": _unary(np.log),
-    "Neg": _unary(np.negative),
-    "Abs": _unary(np.abs),
-    "Reciprocal": _unary(np.reciprocal),
-    "Round": _unary(np.rint),
-    "Floor": _unary(np.floor),
-    "Ceil": _unary(np.ceil),
-    "Relu": _unary(lambda x: np.maximum(x, 0)),
-    "Relu6": _unary(lambda x: np.clip(x, 0, 6)),
-    "Sigmoid": _unary(lambda x: (1 / (1 + np.exp(-x))).astype(x.dtype)),
+    "Select": _select,
+    "SelectV2": _select,
     "Softmax": _softmax,
     "Sum": _reduce(np.sum),
     "Max": _reduce(np.max),
@@ -295,25 +328,11 @@ OPS: dict[str, Op] = {
     "Any": _reduce(np.any),
     "ArgMax": _arg(np.argmax),
     "ArgMin": _arg(np.argmin),
-    "ResizeBilinear": _resize,
-    "ResizeNearestNeighbor": _resize,
-    "ResizeBicubic": _resize,
-    "ResizeArea": _resize,
     "FakeQuantWithMinMaxVars": _fake_quant,
     "FakeQuantWithMinMaxVarsPerChannel": _fake_quant,
-} | dict.fromkeys(
-    (
-        "Identity",
-        "Enter",
-        "Exit",
-        "StopGradient",
-        "PreventGradient",
-        "CheckNumerics",
-        "PlaceholderWithDefault",
-        "Snapshot",
-    ),
-    _same,
-)
+    **dict.fromkeys(_RESIZES, _resize),
+    **dict.fromkeys(_SAME, _same),
+}
 
 SHAPED_BY: dict[str, tuple[int, ...]] = {
     "Concat": (0,), "ConcatV2": (-1,), "Split": (0,), "SplitV": (1, 2), "Slice": (1, 2), "StridedSlice": (1, 2, 3),
@@ -323,6 +342,12 @@ SHAPED_BY: dict[str, tuple[int, ...]] = {
     "ResizeNearestNeighbor": (1,), "ResizeBicubic": (1,), "ResizeArea": (1,),
 }  # fmt: skip
 """Inputs whose values, not only shapes, decide the output's shape."""
+
+VIEWS = (
+    *_SAME, *_RESIZES, "TensorArrayReadV3", "TensorArrayGatherV3", "Reshape", "Squeeze", "ExpandDims", "Transpose",
+    "Slice", "StridedSlice", "Unpack", "Split", "SplitV", "BroadcastTo",
+)  # fmt: skip
+"""Ops that make no array of their own, so that their inputs may be larger than `MAX_ELEMENTS`."""
 
 SHAPE_OPS = ("Shape", "ShapeN", "Size", "Rank")
 """Ops whose output is known as soon as the input's shape is."""

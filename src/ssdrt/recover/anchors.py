@@ -36,7 +36,7 @@ def recover_anchors(parts: Outline, tail: Tail) -> tuple[Fact[Floats], BoxCoder]
         raise ModelError("the box decoder cannot be evaluated", node=corners.name)
     expected = decode_boxes(encodings, anchors.value, scales.value)
     error = np.abs(_as_rows(decoded, tail.rows) - expected).max()
-    if not error <= 1e-4 * max(1.0, float(np.abs(expected).max())):
+    if not (np.isfinite(expected).all() and error <= 1e-4 * max(1.0, float(np.abs(expected).max()))):
         raise ModelError(
             f"the boxes are not decoded as a Faster R-CNN box coder does: {error:.2g} off", node=corners.name
         )
@@ -54,7 +54,7 @@ def _decoded(parts: Outline) -> Node:
 
 def _as_rows(value: Floats, rows: int) -> Floats:
     """Coordinates (4, n), (4, 1, n), ... as (n, 4)."""
-    if value.shape[0] != 4 or value.size != 4 * rows:
+    if value.shape[:1] != (4,) or value.size != 4 * rows:
         raise ModelError(f"decoded coordinates of shape {value.shape} for {rows} anchors")
     return np.asarray(value.reshape(4, rows).T)
 
@@ -98,7 +98,7 @@ def _scales(
         )
         size = base[2 + i % 2]
         effect = (moved[i] - base[i]) / size if i < 2 else np.log(moved[i] / size)
-        found.append(1 / float(np.median(effect)))
+        found.append(float(1 / np.median(effect)))
     divisors = [
         n for n in graph.sorted(graph.descendants(r.node for r in tail.box_heads)) if n.op in ("RealDiv", "Div", "Mul")
     ]

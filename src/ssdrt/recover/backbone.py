@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from ssdrt.errors import ModelError
 from ssdrt.graph import Ref
 from ssdrt.model import Layer, Pair
 from ssdrt.recover.fusion import fuse
@@ -26,9 +29,14 @@ def recover_backbone(parts: Outline, input_size: Pair) -> Backbone:
 
     Raises
     ------
-    ModelError: an op that is not understood, with its node and the ops that are.
+    ModelError: an op that is not understood, with its node and the ops that are; weights that are no numbers.
     """
     importer = Importer(parts, input_size, RULES)
     heads = (*parts.box_heads, *parts.score_heads)
     names = {ref: importer.run(ref) for ref in heads}
-    return Backbone(fuse(importer.layers, set(names.values())), importer.shapes, names)
+    layers = fuse(importer.layers, set(names.values()))
+    for layer in layers:
+        weights = (value for value in vars(layer).values() if isinstance(value, np.ndarray))
+        if not all(np.isfinite(array).all() for array in weights):
+            raise ModelError("weights that are NaN or infinite", node=layer.name)
+    return Backbone(layers, importer.shapes, names)

@@ -7,6 +7,7 @@ nearest-neighbour enlargement (FPN writes it as Reshape, Mul, Reshape or Pack, P
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 from ssdrt.errors import ModelError
 from ssdrt.graph import Graph, Node, Ref
 from ssdrt.graph.fold import Folder
-from ssdrt.graph.ops import OPS, SHAPE_OPS
-from ssdrt.model import IMAGE, Conv, Crop, DepthwiseConv, Layer, Pair, Resize
+from ssdrt.graph.ops import MAX_ELEMENTS, OPS, SHAPE_OPS
+from ssdrt.model import IMAGE, Crop, Layer, Pair, Resize
 from ssdrt.recover.outline import Outline
 
 Shape = tuple[int, int, int]  # height, width, channels
+
+MAX_MAP = 1 << 29
+"""Elements of a feature map: 2 GB, a hundred times those of the largest SSD."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Moved:
     """A value on its way through ops that only move: where it came from, and the source index of each element."""
 
     source: str
-    indices: NDArray[np.float64]
+    indices: NDArray[np.float32]  # exact: maps of more than MAX_ELEMENTS, 2^24, are not moved
 
 
 MOVES = (
@@ -68,12 +72,14 @@ class Importer:
         return self.folder.value(ref) is not None
 
     def _import(self, node: Node) -> None:
+        if not self.variables(node):
+            return  # it computes from sizes; whoever takes it for a value says so
         rule = self.rules.get(node.op)
         if rule is not None:
             rule(self, node)
         elif node.op in MOVES:
             self.move(node)
-        elif node.op not in (*SHAPE_OPS, "Assert") and self.variables(node):
+        elif node.op not in (*SHAPE_OPS, "Assert"):
             known = ", ".join(sorted({*self.rules, *MOVES}))
             raise ModelError(f"op {node.op} is not understood; those that are: {known}", node=node.name)
 
@@ -89,15 +95,25 @@ class Importer:
     def constant(self, ref: Ref, node: Node) -> NDArray[np.float32]:
         """A constant input as float32."""
         value = self.folder.value(ref)
-        if value is None:
-            raise ModelError(f"input {ref.node!r} of op {node.op} is no constant", node=node.name)
+        if value is None or value.dtype.kind not in "fiu":
+            raise ModelError(f"input {ref.node!r} of op {node.op} is no constant number", node=node.name)
         return np.asarray(value, np.float32)
 
-    def integers(self, ref: Ref, node: Node) -> list[int]:
-        """A constant input as ints."""
+    def number(self, ref: Ref, node: Node) -> float:
+        """A constant input of one element."""
+        value = self.constant(ref, node)
+        if value.size != 1 or np.isnan(value).any():
+            raise ModelError(
+                f"input {ref.node!r} of op {node.op}: {value.size} elements or NaN, where one number is understood",
+                node=node.name,
+            )
+        return float(value.item())
+
+    def integers(self, ref: Ref, node: Node, count: int) -> list[int]:
+        """A constant input of `count` ints."""
         value = self.folder.value(ref)
-        if value is None:
-            raise ModelError(f"input {ref.node!r} of op {node.op} is no constant", node=node.name)
+        if value is None or value.dtype.kind not in "iu" or value.size != count:
+            raise ModelError(f"input {ref.node!r} of op {node.op} is no constant of {count} ints", node=node.name)
         return [int(v) for v in np.ravel(value)]
 
     def layer_value(self, ref: Ref, node: Node) -> str:
@@ -107,7 +123,7 @@ class Importer:
             raise ModelError(f"input {ref.node!r} of op {node.op} does not follow from the picture", node=node.name)
         if isinstance(value, str):
             return value
-        name = _moving_layer(self, value, ref.node, node)
+        name = _moving_layer(self, value, f"{ref.node}:{ref.output}" if ref.output else ref.node, node)
         self.values[ref] = name
         return name
 
@@ -119,9 +135,8 @@ class Importer:
 
     def emit(self, layer: Layer, shape: Shape, ref: Ref) -> None:
         """Add a layer whose value is one of a node's outputs."""
-        weights = layer.weights if isinstance(layer, (Conv, DepthwiseConv)) else getattr(layer, "scale", np.zeros(1))
-        if not np.isfinite(weights).all():
-            raise ModelError("weights that are NaN or infinite", node=ref.node)
+        if min(shape) < 1 or math.prod(shape) > MAX_MAP:
+            raise ModelError(f"a feature map of height, width, channels {shape}", node=ref.node)
         self.layers.append(layer)
         self.shapes[layer.name] = shape
         self.alias(ref, layer.name)
@@ -138,8 +153,7 @@ class Importer:
         for ref in self.variables(node):
             value = self.values[ref]
             if isinstance(value, str):
-                shape = self.shapes[value]
-                value = Moved(value, np.arange(np.prod(shape), dtype=np.float64).reshape(1, *shape))
+                value = Moved(value, _numbered(self.shapes[value], node))
             if source and value.source != source:
                 raise ModelError(f"op {node.op} mixes two feature maps in a way that is not understood", node=node.name)
             source, moved[ref] = value.source, value.indices
@@ -148,20 +162,27 @@ class Importer:
             raise ModelError(f"op {node.op} depends on something that is no constant", node=node.name)
         try:
             result = OPS[node.op](node, [np.asarray(x) for x in inputs])
-        except (ValueError, IndexError, TypeError) as error:
+        except (ValueError, IndexError, TypeError, OverflowError) as error:
             raise ModelError(f"op {node.op} cannot be evaluated: {error}", node=node.name) from error
         for i, indices in enumerate(result if isinstance(result, tuple) else (result,)):
             self.values[Ref(node.name, i)] = Moved(source, indices)
             self.folder.give_shape(Ref(node.name, i), indices.shape)
 
 
+def _numbered(shape: Shape, node: Node) -> NDArray[np.float32]:
+    """The index of each element of a feature map, (1, *shape)."""
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise ModelError(f"op {node.op} moves a map of {shape}, which is too large to follow", node=node.name)
+    return np.arange(math.prod(shape), dtype=np.float32).reshape(1, *shape)
+
+
 def _moving_layer(importer: Importer, moved: Moved, name: str, reader: Node) -> str:
     """The layer that moves elements as `moved` says: none, a nearest enlargement or a crop."""
     height, width, channels = importer.shapes[moved.source]
     indices = moved.indices
-    if indices.ndim == 4 and indices.shape[0] == 1 and indices.shape[3] == channels:
+    if indices.ndim == 4 and indices.shape[0] == 1 and indices.shape[3] == channels and indices.size:
         new_height, new_width = indices.shape[1:3]
-        original = np.arange(height * width * channels).reshape(1, height, width, channels)
+        original = _numbered((height, width, channels), reader)
         if indices.shape == original.shape and np.array_equal(indices, original):
             return moved.source
         layer: Layer | None = None
@@ -169,7 +190,7 @@ def _moving_layer(importer: Importer, moved: Moved, name: str, reader: Node) -> 
             enlarged = original.repeat(new_height // height, 1).repeat(new_width // width, 2)
             if np.array_equal(indices, enlarged):
                 layer = Resize(name, (moved.source,), new_height, new_width, "nearest")
-        top, left = divmod(int(indices.flat[0]) // channels, width) if indices.size else (0, 0)
+        top, left = divmod(int(indices.flat[0]) // channels, width)
         if np.array_equal(indices, original[:, top : top + new_height, left : left + new_width]):
             layer = Crop(name, (moved.source,), top, left, new_height, new_width)
         if layer is not None:

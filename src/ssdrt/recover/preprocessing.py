@@ -15,6 +15,9 @@ from ssdrt.recover.refusal import what_it_seems
 _METHODS = {
     "ResizeBilinear": "bilinear", "ResizeNearestNeighbor": "nearest", "ResizeBicubic": "bicubic", "ResizeArea": "area",
 }  # fmt: skip
+MAX_SIDE = 1 << 15
+"""Rows or columns of a picture that a placeholder of fixed shape may take."""
+
 _SQUARE, _WIDE = (1000, 1000), (64, 2000)
 _PICTURES = (_SQUARE, _WIDE, (2000, 64), (240, 320), (333, 427), (37, 41), (720, 1280))
 """Picture sizes (height, width) that tell the resizers apart."""
@@ -33,6 +36,8 @@ def recover_preprocessing(parts: Outline) -> Preprocessing:
     placeholder = parts.graph.nodes[parts.image.node]
     shape = placeholder.attributes.get("shape")
     dims = tuple(shape) if isinstance(shape, tuple) and len(shape) == 4 else (None,) * 4
+    if any(d is not None and not 1 <= d <= MAX_SIDE for d in dims):
+        raise ModelError(f"the placeholder takes pictures of shape {dims}", node=placeholder.name)
     if dims[3] not in (None, 3):
         raise ModelError(f"the placeholder takes {dims[3]} channels, not RGB", node=placeholder.name)
     free = dims[1] is None or dims[2] is None
@@ -55,7 +60,7 @@ def _resizer(parts: Outline, pictures: tuple[Pair, ...], normalisation: tuple[No
     resized, final = {}, {}
     for picture in pictures:
         folder = Folder(graph, shapes={parts.image: (1, *picture, 3)})
-        sizes = [size for n in nodes if (size := folder.value(n.data[1])) is not None]
+        sizes = [size for n in nodes if (size := folder.value(n.data[1])) is not None and size.shape == (2,)]
         resized[picture] = (int(sizes[-1][0]), int(sizes[-1][1])) if sizes else picture
         shape = folder.shape(parts.pixels)
         if shape is None or len(shape) != 4:
@@ -130,7 +135,7 @@ def _pad_value(parts: Outline) -> tuple[float, float, float]:
     values = []
     for n in pads:
         value = folder.value(n.data[2]) if n.op == "PadV2" and len(n.data) > 2 else np.float32(0)
-        if value is None:
+        if value is None or value.shape != ():
             raise ModelError("the padding's value is computed", node=n.name)
         values.append(float(value))
     if len(values) == 3:
@@ -153,9 +158,11 @@ def _step(folder: Folder, node: Node) -> list[Normalisation]:
     """One arithmetic node; `constant - pixels` becomes two steps."""
     first = folder.value(node.data[0]) is None
     operand = folder.value(node.data[1] if first else node.data[0])
-    if operand is None or np.squeeze(operand).shape not in ((), (3,)):
+    if operand is None or operand.dtype.kind not in "fiu" or np.squeeze(operand).shape not in ((), (3,)):
         raise ModelError("the picture is normalised by something that is no constant", node=node.name)
     operand = np.squeeze(operand).astype(np.float32)
+    if not np.isfinite(operand).all() or (not operand.all() and node.op in ("Mul", "RealDiv", "Div")):
+        raise ModelError(f"the picture is normalised by {operand}", node=node.name)
     if node.op in ("Add", "AddV2", "BiasAdd"):
         return [Normalisation("add", operand)]
     if node.op == "Mul":

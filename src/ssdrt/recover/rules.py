@@ -28,11 +28,16 @@ from ssdrt.model import (
 )
 from ssdrt.recover.importer import Importer, Moved, Rule
 
+MAX_SIDE = 1 << 16
+"""Largest window, stride, dilation or padding, in rows or columns."""
+
 
 def _window(importer: Importer, node: Node, window: Pair, strides: Pair, dilations: Pair) -> tuple[Pads, Pair]:
     """(paddings, output size) of a sliding window. SAME: output ceil(in / stride), the odd pixel below and right."""
     height, width, _ = importer.shapes[importer.source(node)]
     padding = node.text("padding")
+    if min(*window, *strides, *dilations) < 1 or max(*window, *strides, *dilations) > MAX_SIDE:
+        raise ModelError(f"a window of {window}, strides {strides}, dilations {dilations}", node=node.name)
     if padding == "SAME":
         rows = _same(height, window[0], strides[0], dilations[0])
         columns = _same(width, window[1], strides[1], dilations[1])
@@ -48,13 +53,13 @@ def _window(importer: Importer, node: Node, window: Pair, strides: Pair, dilatio
         (height + pads[0] + pads[2] - (window[0] - 1) * dilations[0] - 1) // strides[0] + 1,
         (width + pads[1] + pads[3] - (window[1] - 1) * dilations[1] - 1) // strides[1] + 1,
     )
-    if min(size) < 1 or min(strides) < 1 or min(pads) < 0:
+    if min(size) < 1 or min(pads) < 0 or max(pads) > MAX_SIDE:
         raise ModelError(f"a window of {window} does not fit a {height}x{width} map", node=node.name)
     return pads, size
 
 
 def _same(size: int, window: int, stride: int, dilation: int) -> Pair:
-    total = max((-(-size // max(stride, 1)) - 1) * stride + (window - 1) * dilation + 1 - size, 0)
+    total = max((-(-size // stride) - 1) * stride + (window - 1) * dilation + 1 - size, 0)
     return total // 2, total - total // 2
 
 
@@ -100,6 +105,8 @@ def _batch_norm(importer: Importer, node: Node) -> None:
     gamma, beta, mean, variance = (
         importer.constant(r, node).astype(np.float64) for r in importer.graph.data_inputs(node)[1:5]
     )
+    if not gamma.shape == beta.shape == mean.shape == variance.shape:
+        raise ModelError(f"a batch norm of {gamma.shape}, {beta.shape}, {mean.shape}, {variance.shape}", node=node.name)
     scale = gamma / np.sqrt(variance + node.number("epsilon", 1e-4))
     _affine(importer, node, scale, beta - mean * scale)
 
@@ -150,8 +157,8 @@ def _arithmetic(importer: Importer, node: Node) -> None:
 
 
 def _of_two(importer: Importer, node: Node) -> None:
-    if node.op not in ("Add", "AddV2", "AddN", "Mul"):
-        raise ModelError(f"op {node.op} of two feature maps; Add and Mul are understood", node=node.name)
+    if node.op not in ("Add", "AddV2", "AddN", "Mul") or len(importer.graph.data_inputs(node)) != 2:
+        raise ModelError(f"op {node.op} of feature maps; Add and Mul of two are understood", node=node.name)
     a, b = importer.source(node, 0), importer.source(node, 1)
     sizes = {importer.shapes[v][:2] for v in (a, b)} - {(1, 1)}
     if len(sizes) > 1 or importer.shapes[a][2] != importer.shapes[b][2]:
@@ -171,11 +178,10 @@ def _activation(function: str) -> Rule:
 def _clip(importer: Importer, node: Node) -> None:
     """Maximum and Minimum with a constant: one side of a Clip."""
     variable = importer.variables(node)[0]
-    bound = importer.constant(next(r for r in importer.graph.data_inputs(node) if r != variable), node)
-    if bound.size != 1:
-        raise ModelError(f"{node.op} with a constant of shape {bound.shape}; one number is understood", node=node.name)
+    a, b = importer.graph.data_inputs(node)
+    bound = importer.number(b if a == variable else a, node)
     source = importer.layer_value(variable, node)
-    low, high = (bound.item(), np.inf) if node.op == "Maximum" else (-np.inf, bound.item())
+    low, high = (bound, np.inf) if node.op == "Maximum" else (-np.inf, bound)
     importer.emit(Clip(node.name, (source,), low, high), importer.shapes[source], Ref(node.name))
 
 
@@ -183,7 +189,7 @@ def _concat(importer: Importer, node: Node) -> None:
     """Along the channels; zeros joined below or right are a border (exports of 2017 pad so before a stride)."""
     refs = importer.graph.data_inputs(node)
     axis_ref, parts = (refs[-1], refs[:-1]) if node.op == "ConcatV2" else (refs[0], refs[1:])
-    axis = importer.integers(axis_ref, node)[0] % 4
+    axis = importer.integers(axis_ref, node, 1)[0] % 4
     if axis == 3:
         sources = tuple(importer.layer_value(r, node) for r in parts)
         if len({importer.shapes[s][:2] for s in sources}) > 1:
@@ -193,7 +199,7 @@ def _concat(importer: Importer, node: Node) -> None:
         return
     variable = importer.variables(node)
     zeros = [importer.folder.value(r) for r in parts if r not in variable]
-    if len(variable) != 1 or axis == 0 or any(z is None or np.any(z) for z in zeros):
+    if len(variable) != 1 or axis == 0 or any(z is None or z.ndim != 4 or np.any(z) for z in zeros):
         raise ModelError(f"values are joined along axis {axis}; only zeros are understood there", node=node.name)
     at = parts.index(variable[0])
     before, after = (
@@ -205,10 +211,10 @@ def _concat(importer: Importer, node: Node) -> None:
 
 def _pad(importer: Importer, node: Node) -> None:
     refs = importer.graph.data_inputs(node)
-    widths = importer.integers(refs[1], node)
-    if len(widths) != 8 or any(widths[i] for i in (0, 1, 6, 7)) or min(widths) < 0:
+    widths = importer.integers(refs[1], node, 8)
+    if any(widths[i] for i in (0, 1, 6, 7)) or min(widths) < 0:
         raise ModelError(f"a pad of {widths}; rows and columns can be padded", node=node.name)
-    value = float(importer.constant(refs[2], node)) if len(refs) > 2 else 0.0
+    value = importer.number(refs[2], node) if len(refs) > 2 else 0.0
     _emit_pad(importer, node, refs[0], (widths[2], widths[4], widths[3], widths[5]), value)
 
 
@@ -221,7 +227,7 @@ def _emit_pad(importer: Importer, node: Node, ref: Ref, pads: Pads, value: float
 
 def _resize(importer: Importer, node: Node) -> None:
     source = importer.source(node)
-    height, width = importer.integers(importer.graph.data_inputs(node)[1], node)
+    height, width = importer.integers(importer.graph.data_inputs(node)[1], node, 2)
     layer = Resize(
         node.name,
         (source,),
@@ -235,7 +241,7 @@ def _resize(importer: Importer, node: Node) -> None:
 
 
 def _mean(importer: Importer, node: Node) -> None:
-    axes = sorted(a % 4 for a in importer.integers(importer.graph.data_inputs(node)[1], node))
+    axes = sorted(a % 4 for a in importer.integers(importer.graph.data_inputs(node)[1], node, 2))
     if axes != [1, 2] or not node.attributes.get("keep_dims"):
         raise ModelError(f"a mean over axes {axes}; over rows and columns, kept, is understood", node=node.name)
     source = importer.source(node)
@@ -247,7 +253,7 @@ def _fake_quantize(importer: Importer, node: Node) -> None:
     if node.op == "FakeQuantWithMinMaxArgs":
         low, high = node.number("min", -6.0), node.number("max", 6.0)
     else:
-        low, high = (float(importer.constant(r, node)) for r in refs[1:3])
+        low, high = (importer.number(r, node) for r in refs[1:3])
     narrow = bool(node.attributes.get("narrow_range", False))
     source = importer.source(node)
     try:

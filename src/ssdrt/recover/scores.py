@@ -74,6 +74,8 @@ def _logit_scale(way: list[Node], folder: Folder) -> Fact[float]:
             for ref in node.data:
                 value = folder.value(ref)
                 if value is not None and value.ndim == 0 and value.dtype == np.float32:
+                    if not np.isfinite(value) or value == 0:
+                        raise ModelError(f"a logit scale of {value}", node=node.name)
                     scale = float(value) if node.op != "Mul" else 1 / float(value)
                     return Fact(scale, node.name, "the logits are divided by it")
     return Fact(1.0, "", "the logits are not scaled")
