@@ -186,7 +186,14 @@ def _select(node: Node, x: list[Array]) -> Array:
 
 def _softmax(_: Node, x: list[Array]) -> Array:
     powers: Array = np.exp(x[0] - x[0].max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
+
+
+def _sigmoid(x: Array) -> Array:
+    result: Array = np.exp(-x)
+    result += 1
+    return np.reciprocal(result, out=result)
 
 
 def _resize(_: Node, x: list[Array]) -> Array:
@@ -283,7 +290,7 @@ ELEMENTWISE: dict[str, Op] = {
     "Ceil": _unary(np.ceil),
     "Relu": _unary(lambda x: np.maximum(x, 0)),
     "Relu6": _unary(lambda x: np.clip(x, 0, 6)),
-    "Sigmoid": _unary(lambda x: (1 / (1 + np.exp(-x))).astype(x.dtype)),
+    "Sigmoid": _unary(_sigmoid),
 }
 """Ops of which every element of the result follows from one element of each input."""
 

@@ -35,6 +35,7 @@ def facts_json(model: SsdModel) -> str:
             for step in model.preprocessing.normalisation.value
         ],
         "label_offset": model.label_offset.value,
+        "background": model.score_converter.background.value != "none",
         "labels": {str(class_id): name for class_id, name in sorted(model.labels.value.names.items())},
     }
     return json.dumps(facts, indent=1)

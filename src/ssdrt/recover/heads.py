@@ -21,6 +21,9 @@ from ssdrt.recover.outline import Outline
 
 Floats = NDArray[np.float32]
 
+MAX_PREDICTIONS = 12_500_000
+"""Class logits of one picture: those of 137,000 anchors and 91 classes, two and a half times the largest SSD's."""
+
 
 @dataclass(frozen=True)
 class Tail:
@@ -86,32 +89,32 @@ def _sorted_heads(
     graph: Graph, heads: tuple[Ref, ...], shapes: dict[Ref, tuple[int, int, int]], given: dict[Ref, tuple[int, ...]]
 ) -> tuple[Ref, ...]:
     """Number every element of every head, let the graph join them, and read the order off the result."""
-    starts, at = {}, 0
-    numbered = {}
+    starts, count = {}, 0
     for ref in heads:
-        size = math.prod(shapes[ref])
-        numbered[ref] = np.arange(at, at + size, dtype=np.float64).reshape(1, *shapes[ref])
-        starts[at] = ref
-        at += size
-    joined = _join(graph, heads)
+        starts[count] = ref
+        count += math.prod(shapes[ref])
+    if count > MAX_PREDICTIONS:
+        raise ModelError(f"{count} predictions for one picture, more than any SSD makes", node=heads[0].node)
     # Scaled to -0.5..0.5, so that a sigmoid on the way (some predictors convert scores themselves) can be undone.
-    folder = Folder(graph, {ref: numbers / at - 0.5 for ref, numbers in numbered.items()}, given)
-    value = folder.value(Ref(joined.name))
-    if value is None or value.size != at:
+    numbers = np.arange(count) / count - 0.5
+    values = {ref: numbers[at : at + math.prod(shapes[ref])].reshape(1, *shapes[ref]) for at, ref in starts.items()}
+    joined = _join(graph, heads)
+    value = Folder(graph, values, given).value(Ref(joined.name))
+    if value is None or value.size != count or value.dtype.kind != "f":
         raise ModelError("the heads' predictions are joined in a way that is not understood", node=joined.name)
-    if value.min() > 0:
-        value = np.log(value / (1 - value))
-    flat = np.rint((value.ravel() + 0.5) * at).astype(np.int64)
+    left = value.ravel()
+    if left.min() > 0:
+        left = np.log(left / (1 - left))
     order: list[Ref] = []
-    position = 0
-    while position < at:
-        first = int(flat[position])
-        head = starts.get(first)
+    while left.size:
+        first = round((float(left[0]) + 0.5) * count) if np.isfinite(left[0]) else -1
+        head = starts.pop(first, None)
         size = math.prod(shapes[head]) if head is not None else 0
-        if head is None or not np.array_equal(flat[position : position + size], np.arange(first, first + size)):
+        numbered = numbers[first : first + size]
+        if head is None or size > left.size or not abs(left[:size] - numbered).max() < 0.4 / count:
             raise ModelError("the heads' rows do not run y, x, anchor", node=joined.name)
         order.append(head)
-        position += size
+        left = left[size:]
     return tuple(order)
 
 

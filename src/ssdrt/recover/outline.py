@@ -14,6 +14,9 @@ from ssdrt.graph import Graph, Node, Ref
 from ssdrt.graph.ops import SHAPE_OPS
 from ssdrt.recover.refusal import what_it_seems
 
+MAX_HEADS = 64
+"""Feature maps of one detector; SSDs have five to eight."""
+
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 NMS_OPS = (
     "NonMaxSuppression", "NonMaxSuppressionV2", "NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5",
@@ -72,7 +75,7 @@ def outline(graph: Graph) -> Outline:
     first, last = _first_and_last_convolutions(graph, boxes_side | scores_side)
     box_heads = [n for n in last if n.name in boxes_of]
     score_heads = [n for n in last if n.name in scores_side and n.name not in boxes_of]
-    if not box_heads or len(box_heads) != len(score_heads):
+    if not 1 <= len(box_heads) <= MAX_HEADS or len(box_heads) != len(score_heads):
         raise ModelError(
             f"{len(box_heads)} convolutions predict boxes, {len(score_heads)} predict classes: no SSD that ssdrt knows",
             node=nms[0].name,

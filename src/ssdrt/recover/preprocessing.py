@@ -36,7 +36,7 @@ def recover_preprocessing(parts: Outline) -> Preprocessing:
     placeholder = parts.graph.nodes[parts.image.node]
     shape = placeholder.attributes.get("shape")
     dims = tuple(shape) if isinstance(shape, tuple) and len(shape) == 4 else (None,) * 4
-    if any(d is not None and not 1 <= d <= MAX_SIDE for d in dims):
+    if any(d is not None and not (isinstance(d, int) and 1 <= d <= MAX_SIDE) for d in dims):
         raise ModelError(f"the placeholder takes pictures of shape {dims}", node=placeholder.name)
     if dims[3] not in (None, 3):
         raise ModelError(f"the placeholder takes {dims[3]} channels, not RGB", node=placeholder.name)

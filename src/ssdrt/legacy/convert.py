@@ -1,0 +1,71 @@
+"""A frozen graph as a `.uff` file, with all that the device needs beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+from ssdrt.errors import SinkError
+from ssdrt.graph import graph_from_bytes, read_bytes
+from ssdrt.legacy.automatic import Target, plugin_graph
+from ssdrt.legacy.binary import write_uff
+from ssdrt.legacy.converter import to_uff
+from ssdrt.legacy.facts import KEY, facts_json
+from ssdrt.legacy.scripts import convert_with_script
+from ssdrt.legacy.text import write_text
+from ssdrt.legacy.uff import Data, Uff
+from ssdrt.model import SsdModel
+from ssdrt.recover import recover
+
+DEVICE_FILES = ("build_engine.py", "detect.py", "README.txt")
+
+
+def convert_to_uff(
+    graph_path: str | Path, out: str | Path, preprocessor: str | Path | None = None, target: Target = "trt8"
+) -> list[Path]:
+    """Write `out` (.uff), its text dump (.pbtxt), and without a script what the device needs: .json, two programs.
+
+    Parameters
+    ----------
+    preprocessor: a script for graphsurgeon, which is run as it is: it is the user's own code. None derives the surgery
+        from the graph.
+    target: which TensorRT the file is for: "trt6" is 5 and 6, "trt8" is 7 to 8.6.
+
+    Returns
+    -------
+    The files written.
+
+    Raises
+    ------
+    GraphError, ModelError: the graph cannot be read, or what of it UFF and the plugins cannot hold.
+    SinkError: a file cannot be written.
+    """
+    data, out = read_bytes(graph_path), Path(out)
+    if preprocessor is not None:
+        uff = convert_with_script(data, Path(graph_path), Path(preprocessor), target)
+        return _write(out, {out: write_uff(uff), out.with_suffix(".pbtxt"): write_text(uff).encode()})
+    graph = graph_from_bytes(data, str(graph_path))
+    model = recover(graph)
+    uff = detector_uff(to_uff(plugin_graph(graph, model, target), ["NMS"]), model)
+    contents = {out: write_uff(uff), out.with_suffix(".pbtxt"): write_text(uff).encode()}
+    contents[out.with_suffix(".json")] = facts_json(model).encode()
+    device = resources.files("ssdrt.legacy") / "device"
+    contents |= {out.parent / name: (device / name).read_bytes() for name in DEVICE_FILES}
+    return _write(out, contents)
+
+
+def detector_uff(uff: Uff, model: SsdModel) -> Uff:
+    """The file with the facts inside that UFF has no place for."""
+    return replace(uff, extra_fields={KEY: Data("s", facts_json(model))})
+
+
+def _write(out: Path, contents: dict[Path, bytes]) -> list[Path]:
+    try:
+        for path, content in contents.items():
+            part = path.with_name(f"{path.name}.part")
+            part.write_bytes(content)
+            part.replace(path)
+    except OSError as error:
+        raise SinkError(f"{out.parent} cannot be written: {error.strerror or error}") from error
+    return list(contents)
