@@ -208,6 +208,24 @@ def home() -> Path:
     return Path(base) / "ssdrt"
 
 
+MAX_CACHED = 20
+"""Bundles kept in the cache: a graph whose input size depends on the picture makes one a size."""
+
+
+def prune_cache() -> None:
+    """Forget the bundles of the cache that were used longest ago."""
+    found = sorted((home() / "bundles").glob("*.ssdrt"), key=_last_used, reverse=True)
+    for path in found[MAX_CACHED:]:
+        path.unlink(missing_ok=True)
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # another process has just forgotten it
+        return 0.0
+
+
 def cache_path(digest: str, *choices: object) -> Path:
     """Where the bundle of a graph (its SHA-256) and of everything its plan depends on is cached."""
     key = hashlib.sha256(repr((FORMAT, digest, *choices)).encode()).hexdigest()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt import __version__
-from ssdrt.bundle import Bundle, cache_path, load_bundle, save_bundle
+from ssdrt.bundle import Bundle, cache_path, load_bundle, prune_cache, save_bundle
 from ssdrt.compare import EXACT, difference
 from ssdrt.engines.base import Engine, engine_module, pick_engine
 from ssdrt.errors import BundleError, EngineError
@@ -52,7 +54,8 @@ class Preparation:
         bundle = _cached(place, first.fingerprint)
         if bundle is None:
             model = recover(graph_from_bytes(first.graph), picture)
-            bundle = replace(first, model=model, plan=engine_module(first.engine).build(model, first.precision))
+            plan = engine_module(first.engine).build(model, first.precision)
+            bundle = replace(first, model=model, plan=plan, graph=b"")
             _store(bundle, place)
         return bundle
 
@@ -205,6 +208,8 @@ def _cached(place: Path, fingerprint: str) -> Bundle | None:
     except BundleError as error:
         log.warning("rebuilding: %s", error)
         return None
+    with contextlib.suppress(OSError):  # a cache that is read-only is still a cache
+        os.utime(place)
     return bundle if bundle.fingerprint == fingerprint else None
 
 
@@ -212,5 +217,6 @@ def _store(bundle: Bundle, place: Path) -> None:
     """Keep a bundle for the next start; a cache that cannot be written costs time, nothing else."""
     try:
         save_bundle(bundle, place)
+        prune_cache()
     except BundleError as error:
         log.warning("not cached: %s", error)

@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """A network that runs. Any number of threads may call `infer`; as many run at once as it was loaded with streams."""
+    """A network that runs. Any number of threads may call `infer`; as many of them run at once as there are streams."""
 
     def infer(self, pixels: Floats) -> tuple[Floats, Floats]:
         """Run the network, normalisation included and NMS not.
@@ -90,10 +90,11 @@ def pick_engine(name: str) -> str:
     EngineError: the engine does not exist or cannot run here; the message says what to type.
     """
     if name == "auto":
-        usable = [n for n in engine_names() if n in PREFERENCE and engine_module(n).unavailable() is None]
-        if not usable:
+        usable = (n for n in engine_names() if n in PREFERENCE and engine_module(n).unavailable() is None)
+        best = next(usable, None)
+        if best is None:
             raise EngineError("no engine can run here: pip install 'ssdrt[openvino]'")
-        return usable[0]
+        return best
     why = engine_module(name).unavailable()
     if why is not None:
         raise EngineError(why)

@@ -105,7 +105,10 @@ class OpenvinoEngine:
 
 
 def _openvino() -> Any:
-    return import_extra("openvino", "openvino", "engine openvino")
+    """The library, its numpy support made ready: two threads that first used it at once would wait for each other."""
+    library = import_extra("openvino", "openvino", "engine openvino")
+    library.Tensor(np.zeros(1, np.float32))  # a microsecond, except for the first
+    return library
 
 
 def _options(precision: str, streams: int) -> dict[str, str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ssdrt.errors import GraphError
 from ssdrt.graph.nodes import Attribute, Node
-from ssdrt.graph.tensor import DTYPES, Tensor
+from ssdrt.graph.tensor import DTYPES, MAX_REPEATED, Tensor
 from ssdrt.graph.wire import BYTES, FIXED32, FIXED64, VARINT, Message, packed_varints, signed
 
 MAX_NODES = 100_000  # the largest SSD export seen has 9,000
@@ -33,12 +33,17 @@ def parse_graph(data: bytes) -> list[Node]:
     GraphError: with node and byte offset.
     """
     nodes: list[Node] = []
-    budget = [MAX_FIELDS]
+    budget, repeated = [MAX_FIELDS], 0
     for number, wire, _, start, end in Message(data, 0, len(data), budget).fields():
         if number == 1 and wire == BYTES:
             nodes.append(_node(Message(data, start, end, budget)))
             if len(nodes) > MAX_NODES:
                 raise GraphError(f"more than {MAX_NODES} nodes: not a detection graph", offset=start)
+            repeated += sum(t.repeated for t in nodes[-1].attributes.values() if isinstance(t, Tensor))
+            if repeated > MAX_REPEATED:
+                raise GraphError(
+                    f"constants of {repeated} elements that are not stored", node=nodes[-1].name, offset=start
+                )
     return nodes
 
 
@@ -60,7 +65,8 @@ def _node(message: Message) -> Node:
                 attributes[key] = value
     except GraphError as error:
         if error.node is None and name:
-            raise GraphError(error.args[0], node=name) from error
+            what = str(error).removesuffix(f" (byte {error.offset})")
+            raise GraphError(what, node=name, offset=error.offset) from error
         raise
     return Node(name, op, tuple(inputs), attributes, message.start)
 

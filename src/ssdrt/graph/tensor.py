@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ssdrt.errors import GraphError
 
 DTYPES: dict[int, str] = {
-    1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 7: "string", 8: "complex64", 9: "int64",
+    1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 7: "string", 9: "int64",
     10: "bool", 11: "int8", 12: "uint8", 13: "int32", 14: "bfloat16", 17: "uint16", 19: "float16", 22: "uint32",
     23: "uint64",
 }  # fmt: skip
@@ -24,7 +24,7 @@ SIZES = {"string": 1, "bfloat16": 2} | {
 }
 
 MAX_REPEATED = 1 << 24
-"""Elements of a constant that stores fewer values than its shape holds (the last one repeats): 64 MB of float32."""
+"""Elements that a file's constants may claim beyond the values they store (the last one repeats): 64 MB of float32."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Tensor:
     content: memoryview
     values: NDArray[Any]
     offset: int
+
+    @property
+    def repeated(self) -> int:
+        """How many elements repeat the last value that is stored."""
+        return 0 if len(self.content) else math.prod(self.shape) - len(self.values)
 
     def check(self) -> None:
         """Compare the claimed shape with the bytes that are there, before anything is allocated.
@@ -53,11 +58,11 @@ class Tensor:
                     f"a constant of shape {list(self.shape[:8])} {self.dtype} holds {len(self.content)} bytes",
                     offset=self.offset,
                 )
-        elif len(self.values) > count:
+        elif self.repeated < 0:
             raise GraphError(
                 f"a constant of shape {list(self.shape[:8])} holds {len(self.values)} values", offset=self.offset
             )
-        elif len(self.values) < count and count > MAX_REPEATED:
+        elif self.repeated > MAX_REPEATED:
             raise GraphError(f"a constant claims {count} elements and stores {len(self.values)}", offset=self.offset)
 
     def array(self) -> NDArray[Any]:

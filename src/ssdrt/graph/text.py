@@ -16,7 +16,8 @@ from ssdrt.graph.reader import parse_graph
 from ssdrt.graph.wire import BYTES, FIXED32, FIXED64, VARINT, encode_field
 
 MAX_DEPTH = 100
-MAX_TOKENS = 6_000_000
+MAX_TOKENS, BYTES_PER_TOKEN = 600_000, 16
+"""Words of a file: the first number, which is twice those of the largest SSD export seen, and one a so many bytes."""
 
 _SCHEMA: dict[str, dict[str, tuple[int, str]]] = {
     "graph": {"node": (1, "node")},
@@ -42,7 +43,7 @@ _SCHEMA: dict[str, dict[str, tuple[int, str]]] = {
 
 _TYPES = {
     "DT_FLOAT": 1, "DT_DOUBLE": 2, "DT_INT32": 3, "DT_UINT8": 4, "DT_INT16": 5, "DT_INT8": 6, "DT_STRING": 7,
-    "DT_COMPLEX64": 8, "DT_INT64": 9, "DT_BOOL": 10, "DT_BFLOAT16": 14, "DT_UINT16": 17, "DT_HALF": 19,
+    "DT_COMPLEX64": 8, "DT_INT64": 9, "DT_BOOL": 10, "DT_QINT8": 11, "DT_QUINT8": 12, "DT_QINT32": 13, "DT_BFLOAT16": 14, "DT_UINT16": 17, "DT_HALF": 19,
     "DT_RESOURCE": 20, "DT_VARIANT": 21, "DT_UINT32": 22, "DT_UINT64": 23,
 }  # fmt: skip
 
@@ -78,7 +79,8 @@ class _Transcoder:
     def _tokens(data: bytes) -> Iterator[tuple[int, bytes, int]]:
         """(1 string | 2 word | 3 sign | 0 end, text, byte offset)."""
         position = 0
-        for _ in range(MAX_TOKENS):
+        limit = MAX_TOKENS + len(data) // BYTES_PER_TOKEN
+        for _ in range(limit):
             match = _TOKEN.match(data, position)
             if match is None:
                 raise GraphError("this text is no GraphDef", offset=position)
@@ -88,7 +90,7 @@ class _Transcoder:
                 match[match.lastindex] if match.lastindex else b"",
                 match.start(match.lastindex or 0),
             )
-        raise GraphError(f"more than {MAX_TOKENS} words: not a detection graph", offset=position)
+        raise GraphError(f"more than {limit} words: give the graph in its binary form (.pb)", offset=position)
 
     def _take(self) -> bytes:
         token = self.token
@@ -149,7 +151,9 @@ class _Transcoder:
     def _number(number: int, kind: str, at: int, word: str) -> bytes:
         try:
             if kind == "float":
-                return encode_field(number, FIXED32, struct.pack("<f", float(word.removesuffix("f"))))
+                return encode_field(
+                    number, FIXED32, struct.pack("<f", float(word if word.endswith("inf") else word.removesuffix("f")))
+                )
             if kind == "double":
                 return encode_field(number, FIXED64, struct.pack("<d", float(word)))
             if kind == "type":

@@ -6,8 +6,8 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from ssdrt.errors import SinkError
-from ssdrt.graph import graph_from_bytes, read_bytes
+from ssdrt.errors import ModelError, SinkError
+from ssdrt.graph import Graph, read_graph
 from ssdrt.legacy.automatic import Target, plugin_graph
 from ssdrt.legacy.binary import write_uff
 from ssdrt.legacy.converter import to_uff
@@ -24,7 +24,7 @@ DEVICE_FILES = ("build_engine.py", "detect.py", "README.txt")
 def convert_to_uff(
     graph_path: str | Path, out: str | Path, preprocessor: str | Path | None = None, target: Target = "trt8"
 ) -> list[Path]:
-    """Write `out` (.uff), its text dump (.pbtxt), and without a script what the device needs: .json, two programs.
+    """Write `out` (.uff), its text dump (.pbtxt), and for a detector what the device needs: .json, two programs.
 
     Parameters
     ----------
@@ -41,23 +41,39 @@ def convert_to_uff(
     GraphError, ModelError: the graph cannot be read, or what of it UFF and the plugins cannot hold.
     SinkError: a file cannot be written.
     """
-    data, out = read_bytes(graph_path), Path(out)
-    if preprocessor is not None:
-        uff = convert_with_script(data, Path(graph_path), Path(preprocessor), target)
-        return _write(out, {out: write_uff(uff), out.with_suffix(".pbtxt"): write_text(uff).encode()})
-    graph = graph_from_bytes(data, str(graph_path))
-    model = recover(graph)
-    uff = detector_uff(to_uff(plugin_graph(graph, model, target), ["NMS"]), model)
+    graph_path, out = Path(graph_path), Path(out)
+    graph = read_graph(graph_path)
+    if preprocessor is None:
+        model = recover(graph)
+        uff = automatic_uff(graph, model, target)
+    else:
+        uff = convert_with_script(graph_path, Path(preprocessor), target)
+        model = _model_if_any(graph)
     contents = {out: write_uff(uff), out.with_suffix(".pbtxt"): write_text(uff).encode()}
-    contents[out.with_suffix(".json")] = facts_json(model).encode()
-    device = resources.files("ssdrt.legacy") / "device"
-    contents |= {out.parent / name: (device / name).read_bytes() for name in DEVICE_FILES}
+    if model is not None:
+        device = resources.files("ssdrt.legacy") / "device"
+        contents[out.with_suffix(".json")] = facts_json(model).encode()
+        contents |= {out.parent / name: (device / name).read_bytes() for name in DEVICE_FILES}
     return _write(out, contents)
 
 
-def detector_uff(uff: Uff, model: SsdModel) -> Uff:
-    """The file with the facts inside that UFF has no place for."""
+def automatic_uff(graph: Graph, model: SsdModel, target: Target = "trt8") -> Uff:
+    """The `.uff` of a graph and what was recovered from it, with the facts inside that UFF has no place for.
+
+    Raises
+    ------
+    ModelError: what of it UFF and the plugins cannot hold.
+    """
+    uff = to_uff(plugin_graph(graph, model, target), ["NMS"])
     return replace(uff, extra_fields={KEY: Data("s", facts_json(model))})
+
+
+def _model_if_any(graph: Graph) -> SsdModel | None:
+    """The detector in a graph; a script may be for a graph that holds none."""
+    try:
+        return recover(graph)
+    except ModelError:
+        return None
 
 
 def _write(out: Path, contents: dict[Path, bytes]) -> list[Path]:

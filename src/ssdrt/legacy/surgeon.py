@@ -211,7 +211,7 @@ class DynamicGraph(StaticGraph):
 
 def _owner(namespace_map: Mapping[str, NodeDef], text: str) -> NodeDef | None:
     """The node of the longest namespace that a name lies in."""
-    parts = text.split("/")
+    parts = text.lstrip("^").split("/")
     for length in range(len(parts), 0, -1):
         found = namespace_map.get("/".join(parts[:length]))
         if found is not None:

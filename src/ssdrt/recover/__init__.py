@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ssdrt.errors import ModelError
 from ssdrt.graph import Graph
 from ssdrt.labels import label_map_for
@@ -20,6 +22,7 @@ __all__ = ["recover"]
 _TYPICAL_PICTURE = (480, 640)
 
 
+@np.errstate(all="ignore")  # a graph may hold any number; what it leads to is checked, not how it came about
 def recover(graph: Graph, picture_size: Pair | None = None) -> SsdModel:
     """Everything the graph says about its detector.
 

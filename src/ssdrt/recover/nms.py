@@ -89,7 +89,9 @@ class _Reading:
     def scalar(self, ref: Ref) -> float | None:
         """A constant number, or None."""
         value = self.folder.value(ref)
-        return float(value.item()) if value is not None and value.size == 1 and value.dtype.kind in "fiu" else None
+        if value is None or value.size != 1 or value.dtype.kind not in "fiu" or np.isnan(value).any():
+            return None
+        return float(value.item())
 
     def constant_operand(self, node: Node) -> float | None:
         """The constant one of a node's operands."""
@@ -119,7 +121,7 @@ class _Reading:
         for maker in self.chain(self._input(node, what)):
             value = self.scalar(Ref(maker.name))
             value = self.constant_operand(maker) if value is None and maker.op == "Minimum" else value
-            if value is not None:
+            if value is not None and 0 <= value < 1 << 31:
                 return Fact(int(value), maker.name, "max_output_size of the NMS op")
         raise ModelError("the largest number of boxes is not found", node=node.name)
 
@@ -237,7 +239,7 @@ class _Reading:
                 continue
             value = self.scalar(Ref(node.name))
             value = self.constant_operand(node) if value is None else value
-            found += [(int(value), node.name)] if value is not None else []
+            found += [(int(value), node.name)] if value is not None and 0 <= value < 1 << 31 else []
         if not found:
             return Fact(per_class.value * classes, per_class.node, "no cap over all classes")
         return Fact(*min(found), "a count's Minimum below the NMS")
@@ -252,7 +254,7 @@ class _Reading:
         for node in reversed(self.below):
             if node.op in _ADDS and node.name in last:
                 value = self.constant_operand(node)
-                if value is not None and value == int(value) and not self._is_sorted_again(node, sorts):
+                if value is not None and value.is_integer() and not self._is_sorted_again(node, sorts):
                     return Fact(int(value), node.name, "added to the class index")
         return Fact(0, "", "nothing is added to the class index")
 

@@ -70,6 +70,9 @@ class AnnotatedVideo:
         if self._source is None:
             return
         self._source = None
+        if self._last < 0:  # interrupted before the first frame was encoded
+            self._discard()
+            return
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
@@ -95,11 +98,14 @@ class AnnotatedVideo:
         picture.pts, picture.time_base = self._last, TIME_BASE
         self._container.mux(self._stream.encode(picture))
 
-    def _give_up(self, error: Exception) -> None:
-        self._source = None
+    def _discard(self) -> None:
         with suppress(*self._failures):
             self._container.close()
         with suppress(OSError):
             self._part.unlink(missing_ok=True)
+
+    def _give_up(self, error: Exception) -> None:
+        self._source = None
+        self._discard()
         message = getattr(error, "strerror", None) or error
         raise SinkError(f"{shorten(str(self._path))!r} cannot be written: {message}") from error

@@ -166,7 +166,7 @@ def main() -> None:
         scale = np.tile(np.array(picture.shape[1::-1], np.float32), 2)
         for row in engine.run(pixels):
             if row[2] >= args.score:
-                label = int(row[1]) - 1 + facts["label_offset"] if facts["background"] else int(row[1])
+                label = int(row[1]) - int(facts["background"]) + facts["label_offset"]
                 box = np.clip(row[3:] / np.tile(part, 2), 0, 1) * scale
                 name = facts["labels"].get(str(label), "class %d" % label)
                 print("%s\t%s\t%.6f\t%.3f\t%.3f\t%.3f\t%.3f" % ((path, name, row[2]) + tuple(box)))
