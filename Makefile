@@ -1,4 +1,4 @@
-# `make demo`, `make test` and `make lint` need python3 (3.10 or newer) and nothing else; what they install is in .venv.
+# All it takes is python3 (3.10 or newer; 3.11 for `make lint`). What is installed goes to .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,12 +25,14 @@ lint: .venv/with-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Also measured, if they are given: PHOTOS, a folder of JPEGs, and ANNOTATIONS, COCO's of these photos, with MODEL.
 bench: .venv/with-dev
 	$(BIN)/python bench/postprocess.py
 ifdef PHOTOS
 	$(BIN)/python bench/speed.py $(MODEL) $(PHOTOS)
-else
-	@echo "For the whole detector: make bench MODEL=frozen_inference_graph.pb PHOTOS=FOLDER_OF_JPEGS"
+endif
+ifdef ANNOTATIONS
+	$(BIN)/python bench/accuracy.py $(MODEL) $(ANNOTATIONS) $(PHOTOS)
 endif
 
 clean:

@@ -1,20 +1,45 @@
-"""Damaged and hostile variants of a graph file: its bytes, its wire format, its nodes, and the parts of an SSD in it.
+"""Damaged and hostile variants of a graph file: its bytes, its wire format, its nodes, and the parts of an SSD in it;
+and of other files.
 
 A mutant follows from (file, seed) alone: damage to the bytes, or one to three changes of the nodes.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
+from ssdrt.bundle import MAGIC, START
 from ssdrt.errors import GraphError
 from ssdrt.graph.wire import BYTES, FIXED32, VARINT, Message, encode_field, encode_varint
 
-EXTREMES = (0, 1, -1, 2, 7, 127, 128, 255, 300, 4096, 8192, 65536, 10**6, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, -(2**63))
+EXTREMES = (
+    0,
+    1,
+    -1,
+    2,
+    7,
+    127,
+    128,
+    255,
+    300,
+    4096,
+    8192,
+    65536,
+    10**6,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**40,
+    2**62,
+    -(2**63),
+)
 FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-8, 0.5, 3e38, -3e38, float("nan"), float("inf"), float("-inf"))
 
 
@@ -158,8 +183,7 @@ def _lie_about_length(data: bytes, rng: random.Random) -> bytes:
     liar = rng.randrange(len(parts))
     length = encode_varint(rng.choice((*EXTREMES, len(parts[liar]) + rng.randrange(-3, 4))))
     return b"".join(
-        b"\x0a" + length + part if i == liar else encode_field(1, BYTES, part)
-        for i, part in enumerate(parts)
+        b"\x0a" + length + part if i == liar else encode_field(1, BYTES, part) for i, part in enumerate(parts)
     )
 
 
@@ -200,13 +224,17 @@ def _rename(nodes: list[Spec], rng: random.Random) -> None:
 
 
 def _rename_op(nodes: list[Spec], rng: random.Random) -> None:
-    rng.choice(nodes).op = rng.choice((rng.choice(nodes).op, b"", b"Mul", b"Reshape", b"Exp", b"Unknown", b"Placeholder"))
+    rng.choice(nodes).op = rng.choice(
+        (rng.choice(nodes).op, b"", b"Mul", b"Reshape", b"Exp", b"Unknown", b"Placeholder")
+    )
 
 
 def _rewire(nodes: list[Spec], rng: random.Random) -> None:
     """Another input, perhaps one that closes a cycle or does not exist."""
     node, source = rng.choice([n for n in nodes if n.inputs]), rng.choice(nodes).name
-    text = rng.choice((source, source, source, source + b":1", source + b":7", b"^" + source, node.name, b"nowhere", b""))
+    text = rng.choice(
+        (source, source, source, source + b":1", source + b":7", b"^" + source, node.name, b"nowhere", b"")
+    )
     node.inputs[rng.randrange(len(node.inputs))] = text
 
 
@@ -283,7 +311,10 @@ def _change_dtype(nodes: list[Spec], rng: random.Random) -> None:
 
 def _change_placeholder(nodes: list[Spec], rng: random.Random) -> None:
     node = next((n for n in nodes if n.op == b"Placeholder"), nodes[0])
-    dims = [rng.choice((1, 3, 4, 20, 300, 4096, *EXTREMES)) & (2**64 - 1) for _ in range(rng.choice((0, 3, 4, 4, 4, 5)))]
+    dims = [
+        rng.choice((1, 3, 4, 20, 300, 4096, *EXTREMES)) & (2**64 - 1) for _ in range(rng.choice((0, 3, 4, 4, 4, 5)))
+    ]
+    dims[3:] = rng.choice((dims[3:], [3]))
     shape = b"".join(encode_field(2, BYTES, encode_field(1, VARINT, d)) for d in dims)
     node.attributes[b"shape"] = encode_field(7, BYTES, shape)
     if rng.random() < 0.2:
@@ -309,7 +340,16 @@ def _insert_large(nodes: list[Spec], rng: random.Random) -> None:
 
 def _copy_often(nodes: list[Spec], rng: random.Random) -> None:
     """Many more NMS ops, heads, exponentials or convolutions than there are."""
-    kinds = (b"NonMaxSuppressionV5", b"NonMaxSuppressionV3", b"Exp", b"Conv2D", b"Concat", b"ConcatV2", b"Greater", b"Minimum")
+    kinds = (
+        b"NonMaxSuppressionV5",
+        b"NonMaxSuppressionV3",
+        b"Exp",
+        b"Conv2D",
+        b"Concat",
+        b"ConcatV2",
+        b"Greater",
+        b"Minimum",
+    )
     found = [n for n in nodes if n.op in kinds]
     if found:
         one = rng.choice(found)
@@ -323,9 +363,13 @@ def _swap_names(nodes: list[Spec], rng: random.Random) -> None:
     a.name, b.name = b.name, a.name
 
 
-ON_BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
-    _flip, _truncate, _delete, _repeat, _move, _insert_number, _insert_tags, _lie_about_length, _nest,
-)  # fmt: skip
+ON_BYTES = (_flip, _truncate, _delete, _repeat, _move, _insert_number)
+ON_GRAPH_BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
+    *ON_BYTES,
+    _insert_tags,
+    _lie_about_length,
+    _nest,
+)
 ON_NODES: tuple[Callable[[list[Spec], random.Random], None], ...] = (
     _shuffle, _drop, _bypass, _double, _rename, _rename_op, _rewire, _change_inputs, _cycle, _change_attribute,
     _drop_attribute, _change_number, _change_shape, _change_dtype, _change_placeholder, _insert_large, _copy_often,
@@ -337,9 +381,41 @@ def mutate(data: bytes, seed: int) -> tuple[str, bytes]:
     """(names of the changes, the mutant)."""
     rng = random.Random(seed)
     if rng.random() < 0.25:
-        damage = rng.choice(ON_BYTES)
-        return damage.__name__, damage(data, rng)
+        change = rng.choice(ON_GRAPH_BYTES)
+        return change.__name__, change(data, rng)
     nodes, changes = decode(data), rng.choices(ON_NODES, k=rng.choice((1, 1, 2, 3)))
-    for change in changes:
-        change(nodes, rng)
-    return "+".join(change.__name__ for change in changes), encode(nodes)
+    for each in changes:
+        each(nodes, rng)
+    return "+".join(each.__name__ for each in changes), encode(nodes)
+
+
+def damage(data: bytes, seed: int) -> bytes:
+    """A file of any kind, damaged in one to three places."""
+    rng = random.Random(seed)
+    for change in rng.choices(ON_BYTES, k=rng.choice((1, 1, 2, 3))):
+        data = change(data, rng) or b"\0"
+    return data
+
+
+def signed_bundle(whole: bytes, seed: int) -> bytes:
+    """A `.ssdrt` file damaged in its header, with a digest that agrees."""
+    rng = random.Random(seed)
+    end = START + int.from_bytes(whole[START - 8 : START], "little")
+    header = damage(whole[START:end], seed) if rng.random() < 0.5 else _other_json(whole[START:end], rng)
+    body = len(header).to_bytes(8, "little") + header + whole[end:]
+    return MAGIC + hashlib.sha256(body).digest() + body
+
+
+def _other_json(header: bytes, rng: random.Random) -> bytes:
+    """JSON with one value replaced by something else."""
+    tree = json.loads(header)
+    at: Any = tree
+    while True:
+        key = rng.choice(list(at) if isinstance(at, dict) else list(range(len(at))))
+        if not (isinstance(at[key], (dict, list)) and at[key]) or rng.random() < 0.1:
+            break
+        at = at[key]
+    at[key] = rng.choice(
+        (None, -1, 0, 2**70, 1e400, "x", "f4,f4", [], {}, [-1, 2], {"class": "Conv"}, {"array": [0, 0]})
+    )
+    return json.dumps(tree).encode()

@@ -7,7 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "ssdrt"
-TREES = {path.relative_to(SOURCE): ast.parse(path.read_text("utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
+FILES = [path for path in sorted(SOURCE.rglob("*.py")) if (path.parent / "__init__.py").exists()]
+"""What can be imported: the scripts of legacy/device/ are copied to other machines and are no part of the package."""
+TREES = {path.relative_to(SOURCE): ast.parse(path.read_text("utf-8")) for path in FILES}
 
 
 def room(path):

@@ -41,7 +41,7 @@ def _in_a_folder_with_the_demo(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("command", "printed"), COMMAND_LINES)
 def test_a_command_prints_what_is_shown(command, printed, capsys):
-    pytest.importorskip("openvino")
+    pytest.importorskip("openvino", reason="README shows what OpenVINO computes")
     assert main(shlex.split(command)) == 0
     told = capsys.readouterr().out
     assert doctest.OutputChecker().check_output(printed, told, doctest.ELLIPSIS), told

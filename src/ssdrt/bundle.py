@@ -1,8 +1,9 @@
 """The `.ssdrt` file: an SsdModel and what an engine built from it; and the cache of such files.
 
-Layout: MAGIC, the header's length (8 bytes, little-endian), the header (JSON), the payload. The header MUST name the
-format version, the payload's length and its SHA-256; offsets in it count from the payload's first byte. Nothing in the
-file is executed, and nothing is allocated before lengths and digest agree.
+Layout: MAGIC, the SHA-256 of all that follows (32 bytes), the header's length (8 bytes, little-endian), the header
+(JSON, filled with blanks so that the payload starts at a multiple of 64), the payload. The header MUST name the format
+version; offsets in it count from the payload's first byte. Nothing in the file is executed, and nothing in it is looked
+at before the digest agrees.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from ssdrt.errors import BundleError
 from ssdrt.model import SsdModel
 
 MAGIC = b"SSDRT\r\n\x01"
+START = len(MAGIC) + 32 + 8  # of the header
 FORMAT = 1
-MAX_HEADER = 64 << 20
+ALIGNMENT = 64  # bytes, of every array
 
 _NOUNS = {c.__name__: c for c in vars(nouns).values() if isinstance(c, type) and dataclasses.is_dataclass(c)}
 
@@ -68,21 +70,25 @@ def save_bundle(bundle: Bundle, path: str | Path) -> None:
         "plan": writer.blob(bundle.plan),
         "graph": writer.blob(bundle.graph),
     }
-    payload = b"".join(writer.parts)
-    header |= {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
     text = json.dumps(header).encode()
+    text += b" " * (-(START + len(text)) % ALIGNMENT)
+    body = (len(text).to_bytes(8, "little"), text, *writer.parts)
+    digest = hashlib.sha256()
+    for part in body:
+        digest.update(part)
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
             temporary = file.name
-            file.writelines((MAGIC, len(text).to_bytes(8, "little"), text, payload))
+            file.writelines((MAGIC, digest.digest(), *body))
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise BundleError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary:  # it is there only if something went wrong
+            Path(temporary).unlink(missing_ok=True)
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -93,6 +99,8 @@ def load_bundle(path: str | Path) -> Bundle:
     BundleError: it cannot be read, is no bundle, of another format version, or damaged.
     """
     try:
+        if not Path(path).is_file():
+            raise BundleError(f"{path} is no file")
         data = Path(path).read_bytes()
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -107,17 +115,13 @@ def load_bundle(path: str | Path) -> Bundle:
 def _parse(data: bytes) -> Bundle:
     if data[: len(MAGIC)] != MAGIC:
         raise BundleError("this is no .ssdrt file")
-    start = len(MAGIC) + 8
-    size = int.from_bytes(data[len(MAGIC) : start], "little")
-    if size > min(MAX_HEADER, len(data) - start):
-        raise BundleError("the file is truncated; build it again")
-    header = json.loads(data[start : start + size])
+    if hashlib.sha256(memoryview(data)[START - 8 :]).digest() != data[len(MAGIC) : START - 8]:
+        raise BundleError("it does not match its checksum: damaged or half-written; build it again")
+    end = START + int.from_bytes(data[START - 8 : START], "little")
+    header = json.loads(data[START:end])
     if header["format"] != FORMAT:
         raise BundleError(f"its format is {header['format']!r}, this ssdrt reads {FORMAT}; build it again")
-    payload = memoryview(data)[start + size :]
-    if len(payload) != header["bytes"] or hashlib.sha256(payload).hexdigest() != header["sha256"]:
-        raise BundleError("its content does not match its checksum; build it again")
-    reader = _Reader(payload)
+    reader = _Reader(memoryview(data)[end:])
     model = reader.tree(header["model"])
     if not isinstance(model, SsdModel):
         raise BundleError("it holds no model; build it again")
@@ -127,7 +131,7 @@ def _parse(data: bytes) -> Bundle:
 
 
 class _Writer:
-    """Plain data to JSON; arrays and bytes go to the payload, each once, aligned to 64 bytes."""
+    """Plain data to JSON; arrays and bytes go to the payload, each once and aligned."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
@@ -137,8 +141,8 @@ class _Writer:
     def blob(self, data: bytes) -> list[int]:
         """[offset, length] of bytes in the payload."""
         at = self.size
-        self.parts += [data, bytes(-len(data) % 64)]
-        self.size += len(data) + -len(data) % 64
+        self.parts += [data, bytes(-len(data) % ALIGNMENT)]
+        self.size += len(data) + -len(data) % ALIGNMENT
         return [at, len(data)]
 
     def tree(self, value: Any) -> Any:
@@ -164,7 +168,7 @@ class _Reader:
 
     def __init__(self, payload: memoryview) -> None:
         self.payload = payload
-        self.arrays: dict[int, NDArray[Any]] = {}
+        self.arrays: dict[tuple[Any, ...], NDArray[Any]] = {}
 
     def blob(self, place: list[int]) -> memoryview:
         """Bytes of the payload."""
@@ -187,13 +191,13 @@ class _Reader:
         return noun(**{name: self.tree(v) for name, v in value.items() if name != "class"})
 
     def _array(self, value: dict[str, Any]) -> NDArray[Any]:
-        at = value["array"][0]
-        if at not in self.arrays or self.arrays[at].nbytes != value["array"][1]:
+        key = (*value["array"], value["dtype"], *value["shape"])
+        if key not in self.arrays:
             dtype, shape = np.dtype(value["dtype"]), tuple(value["shape"])
             if dtype.kind not in "fiub" or math.prod(shape) * dtype.itemsize != value["array"][1]:
                 raise BundleError("an array's shape does not fit its bytes; build it again")
-            self.arrays[at] = np.frombuffer(self.blob(value["array"]), dtype).reshape(shape)
-        return self.arrays[at]
+            self.arrays[key] = np.frombuffer(self.blob(value["array"]), dtype).reshape(shape)
+        return self.arrays[key]
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------

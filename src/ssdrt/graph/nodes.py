@@ -92,8 +92,8 @@ class Graph:
                 raise GraphError("two nodes of the same name", node=node.name, offset=node.offset)
             self.nodes[node.name] = node
         for node in self.nodes.values():
-            for text in node.inputs:
-                name = text[1:] if text.startswith("^") else _ref(node, text).node
+            controls = (text[1:] for text in node.inputs if text.startswith("^"))
+            for name in (*(ref.node for ref in node.data), *controls):
                 if name not in self.nodes:
                     raise GraphError(f"its input {name[:80]!r} is not in the graph", node=node.name, offset=node.offset)
             wrong = wrong_inputs(node.op, len(node.data))

@@ -16,8 +16,12 @@ from ssdrt.graph.nodes import Attribute, Node
 from ssdrt.graph.tensor import DTYPES, MAX_REPEATED, Tensor
 from ssdrt.graph.wire import BYTES, FIXED32, FIXED64, VARINT, Message, packed_varints, signed
 
-MAX_NODES = 100_000  # the largest SSD export seen has 9,000
-MAX_FIELDS = 1_000_000  # of the whole file; the same export has 200,000
+MAX_NODES, BYTES_PER_NODE = 50_000, 64
+"""Nodes of a file: the first number, and one for every so many bytes (the largest SSD export seen has 7,800)."""
+MAX_FIELDS, BYTES_PER_FIELD = 300_000, 16
+"""Fields of a file: the first number, and one for every so many bytes (the largest SSD export seen has 114,000)."""
+MAX_LIST = 1 << 16  # bytes of a packed list attribute
+MAX_VARINTS = 1 << 24  # bytes of a constant's packed integers; weights are tensor_content, or halves of 3 bytes
 
 _VALUES: dict[int, str] = {
     5: "float32", 6: "float64", 7: "int64", 10: "int64", 11: "bool", 13: "int64", 16: "int64", 17: "int64",
@@ -33,12 +37,13 @@ def parse_graph(data: bytes) -> list[Node]:
     GraphError: with node and byte offset.
     """
     nodes: list[Node] = []
-    budget, repeated = [MAX_FIELDS], 0
+    most_nodes = MAX_NODES + len(data) // BYTES_PER_NODE
+    budget, repeated = [MAX_FIELDS + len(data) // BYTES_PER_FIELD], 0
     for number, wire, _, start, end in Message(data, 0, len(data), budget).fields():
         if number == 1 and wire == BYTES:
             nodes.append(_node(Message(data, start, end, budget)))
-            if len(nodes) > MAX_NODES:
-                raise GraphError(f"more than {MAX_NODES} nodes: not a detection graph", offset=start)
+            if len(nodes) > most_nodes:
+                raise GraphError(f"more than {most_nodes} nodes: not a detection graph", offset=start)
             repeated += sum(t.repeated for t in nodes[-1].attributes.values() if isinstance(t, Tensor))
             if repeated > MAX_REPEATED:
                 raise GraphError(
@@ -113,6 +118,8 @@ def _scalar_attribute(message: Message, number: int, wire: int, value: int, star
 def _attribute_list(message: Message) -> tuple[Any, ...]:
     items: list[Any] = []
     for number, wire, value, start, end in message.fields():
+        if end - start > MAX_LIST and wire == BYTES:
+            raise GraphError(f"a list of {end - start} bytes as an attribute", offset=start)
         if number in (3, 5, 6) and wire == BYTES:
             unpacked = packed_varints(message.data, start, end).tolist()
             items += [DTYPES.get(v, f"type {v}") for v in unpacked] if number == 6 else unpacked
@@ -168,6 +175,8 @@ def _values(message: Message, number: int, wire: int, value: int, start: int, en
     if wire == VARINT:
         return np.array([signed(value)], np.int64)
     if wire == BYTES and _VALUES[number] in ("int64", "bool"):
+        if end - start > MAX_VARINTS:
+            raise GraphError(f"{end - start} bytes of integers in one constant", offset=start)
         return packed_varints(message.data, start, end)
     if wire == BYTES or wire in (FIXED32, FIXED64):
         return _fixed(message, start, end, "<f4" if number == 5 else "<f8")
@@ -186,4 +195,4 @@ def _join(pieces: list[NDArray[Any]], dtype: str) -> NDArray[Any]:
     known = kept if kept == "object" or kept in DTYPES.values() else "float32"
     if not pieces:
         return np.empty(0, known)
-    return np.concatenate(pieces).astype(known)
+    return (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).astype(known)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from ssdrt.errors import GraphError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+BLOCK = 1 << 16
+"""Bytes of a packed field that are decoded at once."""
 
 
 class Message:
@@ -89,17 +91,29 @@ def signed(value: int) -> int:
 
 
 def packed_varints(data: bytes, start: int, end: int) -> NDArray[np.int64]:
-    """All varints of a packed field as int64 (n,), vectorised."""
-    raw = np.frombuffer(data, np.uint8, end - start, start)
-    last = np.flatnonzero(raw < 0x80)
-    if len(raw) and (len(last) == 0 or last[-1] != len(raw) - 1):
-        raise GraphError("a packed field ends in the middle of a number", offset=start)
-    first = np.concatenate([[0], last[:-1] + 1]).astype(np.int64)[: len(last)]
-    place = np.arange(len(raw)) - np.repeat(first, last - first + 1)
-    if len(place) and place.max() > 9:
-        raise GraphError("a number of more than ten bytes", offset=start)
-    digits = (raw & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
-    return np.add.reduceat(digits, first).view(np.int64) if len(first) else np.empty(0, np.int64)
+    """All varints of a packed field as int64 (n,), vectorised, a block at a time."""
+    blocks = [np.empty(0, np.int64)]
+    while start < end:
+        raw = np.frombuffer(data, np.uint8, min(BLOCK, end - start), start)
+        last = np.flatnonzero(raw < 0x80)
+        if len(last) == 0:
+            raise GraphError("a packed field with a number that does not end", offset=start)
+        blocks.append(_varints(raw, np.concatenate([[0], last[:-1] + 1]), last))
+        start += int(last[-1]) + 1
+    return np.concatenate(blocks)
+
+
+def _varints(raw: NDArray[np.uint8], first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The varints whose first and last bytes stand at these places."""
+    digits = (raw & 0x7F).astype(np.uint64)
+    values = digits[first]
+    longest = int((last - first).max())
+    if longest > 9:
+        raise GraphError("a packed field with a number of more than ten bytes")
+    for place in range(1, longest + 1):
+        longer = np.flatnonzero(last - first >= place)
+        values[longer] |= digits[first[longer] + place] << np.uint64(7 * place)
+    return values.view(np.int64)
 
 
 def encode_varint(value: int) -> bytes:
