@@ -13,6 +13,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -185,9 +186,10 @@ def one_photo(graph: str, photo: Path, tensorflow: str | None, rounds: int) -> d
     detector = Detector.open(graph, engine="openvino", precision="fp32")
     calls: dict[str, Callable[[], object]] = {"ours fp32": lambda: detector.detect(image, score_threshold=1e-8)}
     if tensorflow:
-        np.save("/tmp/ssdrt_bench_photo.npy", image)
+        saved = Path(tempfile.mkdtemp()) / "photo.npy"
+        np.save(saved, image)
         worker = subprocess.Popen(
-            [tensorflow, "-c", TF_WORKER, graph, "/tmp/ssdrt_bench_photo.npy"],
+            [tensorflow, "-c", TF_WORKER, graph, str(saved)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
         assert worker.stdout.readline().strip() == "ready"
@@ -211,7 +213,18 @@ def one_photo(graph: str, photo: Path, tensorflow: str | None, rounds: int) -> d
 
 def start_up(graph: str, photo: Path, rounds: int) -> dict[str, float]:
     """CPU seconds of `ssdrt detect` on one photo with a warm cache, all of the process, and of the picture's own work."""
-    command = [sys.executable, "-m", "ssdrt", "detect", graph, str(photo), "--engine", "openvino", "--precision", "fp32"]
+    command = [
+        sys.executable,
+        "-m",
+        "ssdrt",
+        "detect",
+        graph,
+        str(photo),
+        "--engine",
+        "openvino",
+        "--precision",
+        "fp32",
+    ]
     script = "import resource,subprocess,sys;subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL,check=True);" \
              "u=resource.getrusage(resource.RUSAGE_CHILDREN);print(u.ru_utime+u.ru_stime)"  # fmt: skip
     runs = [float(subprocess.check_output([sys.executable, "-c", script, *command])) for _ in range(rounds + 1)]

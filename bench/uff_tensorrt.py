@@ -16,7 +16,6 @@ import json
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 CASES = {
@@ -31,7 +30,7 @@ CASES = {
 }
 PHOTOS = ("street", "cows", "kitchen", "cake_hands")
 TACTICS = "CUBLAS,EDGE_MASK_CONVOLUTIONS,JIT_CONVOLUTIONS"
-SECONDS = 520
+SECONDS = 200
 NO_SHAPE = (-1, 28, 28, 1)  # of an Input that does not say; files of 2018
 def prepare(models: Path, graphs: Path, samples: Path, folder: Path) -> None:
     """FOLDER/NAME/model.uff and what lies beside it, the photos as .ppm, and genuine files with their inputs."""
@@ -66,14 +65,17 @@ def _prepare_genuine(path: Path, target: Path) -> None:
 
 
 def run(folder: Path, out: Path, names: list[str]) -> None:
-    """OUT/NAME.PRECISION.json: messages, seconds and what was found, of every case at once."""
+    """OUT/NAME.PRECISION.json: messages, seconds and what was found, case by case.
+
+    Builds at once steal the GPU from each other's measurements: twelve together made none in seven minutes.
+    """
     out.mkdir(exist_ok=True)
     jobs = [(name, precision) for name, precisions in CASES.items() for precision in precisions]
     jobs = [job for job in jobs if (folder / job[0]).exists() and (not names or job[0] in names)]
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        list(pool.map(lambda job: _case(folder, out, *job), jobs))
     genuine = {path.stem: _said(__file__, "parse", path) for path in sorted((folder / "genuine").glob("*.uff"))}
     (out / "genuine.json").write_text(json.dumps(genuine))
+    for job in jobs:
+        _case(folder, out, *job)
 
 
 def parse(path: Path) -> None:
@@ -99,7 +101,7 @@ def _case(folder: Path, out: Path, name: str, precision: str) -> None:
     (here / f"{precision}.json").write_bytes((here / "model.json").read_bytes())
     start = time.perf_counter()
     flags = ["--fp32"] if precision == "fp32" else []
-    build = _said(here / "build_engine.py", here / "model.uff", engine, "--tactics", TACTICS, *flags)
+    build = _said(here / "build_engine.py", here / "model.uff", engine, "--quick", "--tactics", TACTICS, *flags)
     seconds = time.perf_counter() - start
     photos = [folder / f"{photo}.ppm" for photo in PHOTOS]
     detect = _said(here / "detect.py", engine, "--score", "0", *photos) if engine.exists() else {}

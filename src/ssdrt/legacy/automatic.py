@@ -20,6 +20,7 @@ from ssdrt.graph.fold import Folder
 from ssdrt.graph.tensor import Tensor
 from ssdrt.legacy.plugins import MAX_TOP_K, GridAnchor, grid_anchors, prior_tensor
 from ssdrt.model import Head, SsdModel
+from ssdrt.recover.backbone import recover_backbone
 from ssdrt.recover.outline import outline
 
 Target = Literal["trt6", "trt8"]
@@ -49,7 +50,9 @@ def plugin_graph(graph: Graph, model: SsdModel, target: Target) -> list[Node]:
     ModelError: the limit of UFF or of a plugin that stops this graph, with the node.
     """
     _refuse(model)
-    nodes = list(_Trunk(graph, outline(graph).network_input).nodes(model.heads))
+    parts = outline(graph)
+    shapes = recover_backbone(parts, model.input_size).shapes
+    nodes = list(_Trunk(graph, parts.network_input, shapes).nodes(model.heads))
     height, width = model.input_size
     nodes.append(Node("Input", "Placeholder", (), {"dtype": "float32", "shape": (1, 3, height, width)}))
     boxes, scores = [], []
@@ -94,6 +97,7 @@ class _Trunk:
 
     graph: Graph
     network_input: Ref
+    shapes: dict[str, tuple[int, int, int]]  # (height, width, channels) of every value
 
     def nodes(self, heads: tuple[Head, ...]) -> Iterator[Node]:
         """Each once, the heads first."""
@@ -125,6 +129,11 @@ class _Trunk:
                 data, widths = border
                 paddings = _constant(f"{node.name}/paddings", np.array(widths, np.int32))
                 return [Node(node.name, "Pad", (self._source(data), paddings.name), {}), paddings]
+        if op == "Mean":
+            # The parser's Reduce changes the order of the dimensions; a pool over the whole map does not.
+            height, width, _ = self.shapes[inputs[0]]
+            window = {"ksize": (1, height, width, 1), "strides": (1, 1, 1, 1), "padding": b"VALID"}
+            return [Node(node.name, "AvgPool", inputs[:1], window)]
         return [Node(node.name, op, inputs, node.attributes)]
 
     def _source(self, ref: Ref) -> str:
