@@ -61,7 +61,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def interleaved(calls: dict[str, Callable[[], object]], rounds: int, block: int = 1) -> dict[str, float]:
-    """Median seconds of each call, `block` of each in turn, after one that is not counted (caches hold the last one's)."""
+    """Median seconds of each call, `block` of each in turn; the first of a turn, with cold caches, is not counted."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -211,23 +211,18 @@ def one_photo(graph: str, photo: Path, tensorflow: str | None, rounds: int) -> d
     }
 
 
+USAGE = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime)
+"""
+
+
 def start_up(graph: str, photo: Path, rounds: int) -> dict[str, float]:
-    """CPU seconds of `ssdrt detect` on one photo with a warm cache, all of the process, and of the picture's own work."""
-    command = [
-        sys.executable,
-        "-m",
-        "ssdrt",
-        "detect",
-        graph,
-        str(photo),
-        "--engine",
-        "openvino",
-        "--precision",
-        "fp32",
-    ]
-    script = "import resource,subprocess,sys;subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL,check=True);" \
-             "u=resource.getrusage(resource.RUSAGE_CHILDREN);print(u.ru_utime+u.ru_stime)"  # fmt: skip
-    runs = [float(subprocess.check_output([sys.executable, "-c", script, *command])) for _ in range(rounds + 1)]
+    """CPU seconds of the whole process `ssdrt detect` on one photo, its own work included, with a warm cache."""
+    command = [sys.executable, "-m", "ssdrt", "detect", graph, str(photo), "--precision", "fp32"]
+    runs = [float(subprocess.check_output([sys.executable, "-c", USAGE, *command])) for _ in range(rounds + 1)]
     return {"cpu_s": statistics.median(runs[1:])}
 
 
@@ -243,13 +238,14 @@ def main() -> None:
     photos = sorted(args.photos.glob("*.jpg"))[:100]
     model = recover(read_graph(args.graph))
     network = networks(model, args.rounds)
+    precisions = engine_module("openvino").precisions()
     result = {
         "command": f"python bench/speed.py {Path(args.graph).name} {args.photos.name}",
         "cpu": processor(),
         "graph": Path(args.graph).name,
         "versions": {"openvino": openvino.__version__, "onnxruntime": onnxruntime.__version__, "numpy": np.__version__},
         "network_ms": {name: value * 1e3 for name, value in network.items()},
-        "network_ours_over_bare": {p: network[f"ours {p}"] / network[f"bare {p}"] for p in ("fp32", "bf16") if f"ours {p}" in network},
+        "network_ours_over_bare": {p: network[f"ours {p}"] / network[f"bare {p}"] for p in precisions},
         "network_bf16_over_fp32": network["bare fp32"] / network["bare bf16"] if "bare bf16" in network else None,
         "folder": folder(args.graph, model, photos, args.rounds),
         "one_photo": one_photo(args.graph, photos[0], args.tensorflow, args.rounds),

@@ -32,6 +32,8 @@ PHOTOS = ("street", "cows", "kitchen", "cake_hands")
 TACTICS = "CUBLAS,EDGE_MASK_CONVOLUTIONS,JIT_CONVOLUTIONS"
 SECONDS = 200
 NO_SHAPE = (-1, 28, 28, 1)  # of an Input that does not say; files of 2018
+
+
 def prepare(models: Path, graphs: Path, samples: Path, folder: Path) -> None:
     """FOLDER/NAME/model.uff and what lies beside it, the photos as .ppm, and genuine files with their inputs."""
     from PIL import Image
@@ -105,7 +107,13 @@ def _case(folder: Path, out: Path, name: str, precision: str) -> None:
     seconds = time.perf_counter() - start
     photos = [folder / f"{photo}.ppm" for photo in PHOTOS]
     detect = _said(here / "detect.py", engine, "--score", "0", *photos) if engine.exists() else {}
-    result = {"name": name, "precision": precision, "build_seconds": round(seconds, 1), "build": build, "detect": detect}
+    result = {
+        "name": name,
+        "precision": precision,
+        "build_seconds": round(seconds, 1),
+        "build": build,
+        "detect": detect,
+    }
     (out / f"{name}.{precision}.json").write_text(json.dumps(result))
 
 

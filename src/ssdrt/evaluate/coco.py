@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,18 +42,20 @@ def read_coco(path: Path, images: Path) -> DataSet:
     )
 
 
-def _entries(path: Path, content: Json, key: str, make: Callable[[Json], T]) -> Iterator[T]:
+def _entries(path: Path, content: Json, key: str, make: Callable[[Json], T]) -> list[T]:
     rows = content.get(key)
     if not isinstance(rows, list):
         raise SourceError(f"{shorten(str(path))!r} is no COCO file: it has no list of {key}")
-    number = -1
+    return [_entry(make, row, f"{shorten(str(path))!r}: {key}[{number}]") for number, row in enumerate(rows)]
+
+
+def _entry(make: Callable[[Json], T], row: Json, where: str) -> T:
     try:
-        for number, row in enumerate(rows):
-            yield make(row)
+        return make(row)
     except KeyError as error:
-        raise SourceError(f"{shorten(str(path))!r}: {key}[{number}] has no {error}") from error
-    except (TypeError, ValueError, OverflowError) as error:
-        raise SourceError(f"{shorten(str(path))!r}: {key}[{number}]: {shorten(str(error))}") from error
+        raise SourceError(f"{where} has no {error}") from error
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:  # another kind of value
+        raise SourceError(f"{where}: {shorten(str(error))}") from error
 
 
 def _picture(image: Json, folder: Path) -> Picture:

@@ -15,7 +15,7 @@ from ssdrt.sources.base import open_file
 def read_voc(folder: Path, images: Path) -> DataSet:
     """Read a folder of Pascal VOC files (VOC2012 development kit, section 2 of its documentation).
 
-    The picture of a file is that of its name, whatever `filename` in it says: those are often stale. Pixels count from 1
+    The picture of a file is that of its name, whatever `filename` in it says: that is often stale. Pixels count from 1
     and xmax, ymax are inside the box, as the kit has it. A difficult object is what COCO calls a crowd: it counts
     neither way.
 

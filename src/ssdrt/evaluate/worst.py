@@ -134,5 +134,7 @@ def _box(draw: ImageDraw, box_xywh: list[float], name: str, colour: Colour) -> N
     draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=DARK)
     draw.rectangle((x0, y0, x1, y1), outline=colour, width=2)
     font = font_for(name, 11)
-    draw.rectangle((x0, max(0, y0), x0 + font.getlength(name) + 5, max(0, y0) + 14), fill=colour)
-    draw.text((x0 + 3, max(0, y0) + 7), name, DARK, font, "lm")
+    width = font.getlength(name) + 5
+    left, top = max(0, min(x0, draw.im.size[0] - width)), max(0, y0)
+    draw.rectangle((left, top, left + width, top + 14), fill=colour)
+    draw.text((left + 3, top + 7), name, DARK, font, "lm")

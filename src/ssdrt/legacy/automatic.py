@@ -121,7 +121,8 @@ class _Trunk:
         inputs = tuple(self._source(ref) for ref in self.graph.data_inputs(node))
         if op not in _TRUNK_OPS:
             raise ModelError(
-                f"op {node.op} between the picture and the heads: TensorRT's UFF parser has nothing for it", node=node.name
+                f"op {node.op} between the picture and the heads: TensorRT's UFF parser has nothing for it",
+                node=node.name,
             )
         if op == "ConcatV2":
             border = self._border(node)

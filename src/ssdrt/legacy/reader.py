@@ -254,7 +254,11 @@ def _window(uff: Uff, node: UffNode) -> dict[str, Any]:
     if node.get("implicit_padding") == "same":
         return {**attributes, "padding": b"SAME"}
     if isinstance(padding, tuple) and len(padding) == 2:
-        return {**attributes, "padding": b"EXPLICIT", "explicit_paddings": (0, 0, *np.repeat(padding, 2).tolist(), 0, 0)}
+        return {
+            **attributes,
+            "padding": b"EXPLICIT",
+            "explicit_paddings": (0, 0, *np.repeat(padding, 2).tolist(), 0, 0),
+        }
     return {**attributes, "padding": b"VALID"}
 
 

@@ -86,7 +86,9 @@ def _with_plugins(module: Any, dynamic: DynamicGraph, graph: Path) -> DynamicGra
     parameters = inspect.signature(module.add_plugin).parameters.values()
     required = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
     specs = getattr(module, "MODEL_SPECS", {})
-    name = max((key for key in specs if key in graph.name), key=len, default=next(iter(specs)) if len(specs) == 1 else "")
+    name = max(
+        (key for key in specs if key in graph.name), key=len, default=next(iter(specs)) if len(specs) == 1 else ""
+    )
     if len(required) > 1 and name not in specs:
         known = f"its MODEL_SPECS has {', '.join(map(str, specs))}" if specs else "it has no MODEL_SPECS"
         raise ModelError(f"add_plugin wants the specification of a model, and {known}: name the graph's file after one")

@@ -189,7 +189,10 @@ class DynamicGraph(StaticGraph):
         """
         excluded = set(_many(exclude_nodes))
         owners = {
-            text: _owner(namespace_map, text) for node in self for text in (node.name, *node.input) if text not in excluded
+            text: _owner(namespace_map, text)
+            for node in self
+            for text in (node.name, *node.input)
+            if text not in excluded
         }
         for node in self:
             mine = owners.get(node.name)
@@ -197,7 +200,9 @@ class DynamicGraph(StaticGraph):
             for text in list(node.input):
                 theirs = owners.get(text)
                 name = text if theirs is None else theirs.name
-                merged = mine is not None or theirs is not None  # what a surviving node reads twice from others, it keeps
+                merged = (
+                    mine is not None or theirs is not None
+                )  # what a surviving node reads twice from others, it keeps
                 if (theirs is None or theirs is not mine) and not (unique_inputs and merged and name in inputs):
                     inputs.append(name)
             if mine is None:

@@ -32,7 +32,9 @@ def _message_lines(message: Any, full: bool) -> Iterator[str]:
         value = getattr(message, name)
         if field.many == "map":
             for key in sorted(value):
-                yield from _block(name, [f"key: {_quoted(key.encode())}", *_block("value", _data_lines(value[key], full))])
+                yield from _block(
+                    name, [f"key: {_quoted(key.encode())}", *_block("value", _data_lines(value[key], full))]
+                )
             continue
         for one in value if field.many == "list" else [value] if value else []:
             if isinstance(field.kind, str):
@@ -53,7 +55,9 @@ def _data_lines(data: Data, full: bool) -> Iterator[str]:
         return
     kind = MEMBERS[data.member][1]
     if kind == "bytes":
-        shown = data.value if full or len(data.value) <= LONGEST_SHOWN else b"(...%d bytes skipped...)" % len(data.value)
+        shown = (
+            data.value if full or len(data.value) <= LONGEST_SHOWN else b"(...%d bytes skipped...)" % len(data.value)
+        )
         yield f"{data.member}: {_quoted(shown)}"
     elif data.member == "dim_orders":
         yield from _block(data.member, _orders_lines(data.value))

@@ -71,7 +71,9 @@ def main() -> None:
     parser.add_argument("engine", nargs="?", help="the file to write (default: the same name with .engine)")
     parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of float16")
     parser.add_argument("--workspace", type=int, default=256, metavar="MB", help="scratch memory (default: 256)")
-    parser.add_argument("--quick", action="store_true", help="TensorRT 8.6: the first kernels that work, not the fastest")
+    parser.add_argument(
+        "--quick", action="store_true", help="TensorRT 8.6: the first kernels that work, not the fastest"
+    )
     parser.add_argument("--plugin", default="", metavar="LIB", help="libflattenconcat.so, below TensorRT 7")
     parser.add_argument("--tactics", default="", metavar="NAMES", help="tactic sources to build with (TensorRT 8)")
     args = parser.parse_args()
