@@ -54,13 +54,16 @@ class Spec:
 
     def encode(self) -> bytes:
         """The node as a field of a GraphDef."""
-        parts = [encode_field(1, BYTES, self.name), encode_field(2, BYTES, self.op)]
-        parts += [encode_field(3, BYTES, text) for text in self.inputs]
-        parts += [
-            encode_field(5, BYTES, encode_field(1, BYTES, key) + encode_field(2, BYTES, value))
-            for key, value in self.attributes.items()
-        ]
-        return encode_field(1, BYTES, b"".join(parts))
+        return _encoded(self.name, self.op, tuple(self.inputs), tuple(self.attributes.items()))
+
+
+@lru_cache(maxsize=50_000)
+def _encoded(name: bytes, op: bytes, inputs: tuple[bytes, ...], attributes: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    parts = [encode_field(1, BYTES, name), encode_field(2, BYTES, op)]
+    parts += [encode_field(3, BYTES, text) for text in inputs]
+    entries = (encode_field(1, BYTES, key) + encode_field(2, BYTES, value) for key, value in attributes)
+    parts += [encode_field(5, BYTES, entry) for entry in entries]
+    return encode_field(1, BYTES, b"".join(parts))
 
 
 def fields(data: bytes) -> list[tuple[int, int, int, bytes]]:
@@ -380,7 +383,7 @@ ON_NODES: tuple[Callable[[list[Spec], random.Random], None], ...] = (
 def mutate(data: bytes, seed: int) -> tuple[str, bytes]:
     """(names of the changes, the mutant)."""
     rng = random.Random(seed)
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         change = rng.choice(ON_GRAPH_BYTES)
         return change.__name__, change(data, rng)
     nodes, changes = decode(data), rng.choices(ON_NODES, k=rng.choice((1, 1, 2, 3)))

@@ -22,8 +22,13 @@ class Drop:
     high: float
 
 
-def drops(reference: Row, rows: Sequence[Row]) -> list[dict[str, Drop]]:
-    """How much less AP and AP50 of each row are than the reference's.
+def reference_row(rows: Sequence[Row]) -> Row | None:
+    """What the others are compared with: the first that computes in fp32."""
+    return next((row for row in rows if row.precision == "fp32"), None)
+
+
+def drops(rows: Sequence[Row]) -> dict[str, dict[str, Drop]]:
+    """How much less AP and AP50 of each row are than the reference's, by the row's name; {} without a reference.
 
     The intervals are the bootstrap's: the same 1000 resamplings of the pictures for every row, so that what makes a
     resampling hard or easy for both cancels.
@@ -32,19 +37,25 @@ def drops(reference: Row, rows: Sequence[Row]) -> list[dict[str, Drop]]:
     ------
     SourceError: the rows were made of different pictures, because some became readable or broken in between.
     """
-    if any(row.judgement.pictures != reference.judgement.pictures for row in rows):
+    reference = reference_row(rows)
+    others = [row for row in rows if row is not reference]
+    if reference is None or not others:
+        return {}
+    if any(row.judgement.pictures != reference.judgement.pictures for row in others):
         raise SourceError("pictures changed during the evaluation: other ones could be read later on; start again")
     counts = resamplings(len(reference.judgement.pictures))
-    expected = _ap_and_ap50(reference, counts)
-    return [
-        {
-            name: Drop(reference.judgement.numbers[name] - row.judgement.numbers[name], *interval(drawn - resampled))
-            for (name, drawn), resampled in zip(expected.items(), _ap_and_ap50(row, counts).values(), strict=True)
+    expected = _resampled(reference, counts)
+    return {
+        row.name: {
+            name: Drop(
+                reference.judgement.numbers[name] - row.judgement.numbers[name], *interval(expected[name] - drawn)
+            )
+            for name, drawn in _resampled(row, counts).items()
         }
-        for row in rows
-    ]
+        for row in others
+    }
 
 
-def _ap_and_ap50(row: Row, counts: NDArray[np.int32]) -> dict[str, NDArray[np.float64]]:
-    resampled = resampled_ap(row.judgement.matches, counts)
-    return {"AP": resampled.mean(axis=1), "AP50": resampled[:, 0]}
+def _resampled(row: Row, counts: NDArray[np.int32]) -> dict[str, NDArray[np.float64]]:
+    found = resampled_ap(row.judgement.matches, counts)
+    return {"AP": found.mean(axis=1), "AP50": found[:, 0]}

@@ -80,6 +80,10 @@ def evaluate(
                     results += _results(picture, outcome, classes)
                 times.append(time.perf_counter())
                 advance(1)
+        if len(broken) == len(data.pictures):
+            raise SourceError(
+                f"none of the {len(broken)} pictures can be read (the first: {next(iter(broken.values()))})"
+            )
         # The first picture's time would be that of loading the network.
         speed = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else float("nan")
         judgement = judge(data, results, broken)

@@ -124,17 +124,17 @@ def _tile(mistakes: Mistakes) -> Image:
     for verdict in reversed(COLOURS):
         for kind, box_xywh, name in mistakes.boxes:
             if kind == verdict:
-                _box(draw, [value * scale for value in box_xywh], name, COLOURS[verdict])
+                _box(draw, tile.width, [value * scale for value in box_xywh], name, COLOURS[verdict])
     return tile
 
 
-def _box(draw: ImageDraw, box_xywh: list[float], name: str, colour: Colour) -> None:
+def _box(draw: ImageDraw, limit: int, box_xywh: list[float], name: str, colour: Colour) -> None:
     x0, y0, width, height = box_xywh
     x1, y1 = x0 + max(width, 2), y0 + max(height, 2)
     draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=DARK)
     draw.rectangle((x0, y0, x1, y1), outline=colour, width=2)
     font = font_for(name, 11)
     width = font.getlength(name) + 5
-    left, top = max(0, min(x0, draw.im.size[0] - width)), max(0, y0)
+    left, top = max(0, min(x0, limit - width)), max(0, y0)
     draw.rectangle((left, top, left + width, top + 14), fill=colour)
     draw.text((left + 3, top + 7), name, DARK, font, "lm")

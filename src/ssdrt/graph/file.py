@@ -24,8 +24,6 @@ _HINTS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG", "a picture: the model comes first, then the pictures"),
     (0, b"\xff\xd8\xff", "a picture: the model comes first, then the pictures"),
     (257, b"ustar", "a tar archive: unpack it and give its frozen_inference_graph.pb"),
-    (0, b"<!DOCTYPE", "a web page: the download went wrong"),
-    (0, b"<html", "a web page: the download went wrong"),
 )
 
 
@@ -81,6 +79,8 @@ def _graph(data: bytes) -> Graph:
     for offset, magic, what in _HINTS:
         if data[offset : offset + len(magic)] == magic:
             raise GraphError(f"this is {what}")
+    if data[:1024].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise GraphError("this is a web page: the download went wrong")
     if looks_like_text(data):
         nodes = parse_text_graph(data)
     else:

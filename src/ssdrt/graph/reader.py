@@ -21,7 +21,7 @@ MAX_NODES, BYTES_PER_NODE = 50_000, 64
 MAX_FIELDS, BYTES_PER_FIELD = 300_000, 16
 """Fields of a file: the first number, and one for every so many bytes (the largest SSD export seen has 114,000)."""
 MAX_LIST = 1 << 16  # bytes of a packed list attribute
-MAX_VARINTS = 1 << 24  # bytes of a constant's packed integers; weights are tensor_content, or halves of 3 bytes
+MAX_VARINTS = 1 << 23  # bytes of a constant's packed integers; weights are tensor_content, or halves of 3 bytes
 
 _VALUES: dict[int, str] = {
     5: "float32", 6: "float64", 7: "int64", 10: "int64", 11: "bool", 13: "int64", 16: "int64", 17: "int64",
@@ -195,4 +195,5 @@ def _join(pieces: list[NDArray[Any]], dtype: str) -> NDArray[Any]:
     known = kept if kept == "object" or kept in DTYPES.values() else "float32"
     if not pieces:
         return np.empty(0, known)
-    return (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).astype(known)
+    with np.errstate(all="ignore"):  # of a number that its dtype cannot hold
+        return (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).astype(known, copy=False)

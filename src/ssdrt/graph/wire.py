@@ -34,8 +34,10 @@ class Message:
         """
         data, position, end = self.data, self.start, self.end
         while position < end:
-            at = position
-            tag, position = varint(data, position, end)
+            at, tag = position, data[position]
+            position += 1
+            if tag > 0x7F:
+                tag, position = varint(data, at, end)
             number, wire = tag >> 3, tag & 7
             self.budget[0] -= 1
             if self.budget[0] < 0:

@@ -1,1 +1,1 @@
-"""The UFF road of TensorRT 5 to 8.6: graph surgery, plugins and `.uff` files, without TensorFlow and NVIDIA's wheels."""
+"""The UFF road of TensorRT 5 to 8.6: graph surgery, plugins, `.uff` files; without TensorFlow and NVIDIA's wheels."""

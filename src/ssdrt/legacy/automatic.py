@@ -1,8 +1,8 @@
 """The surgery without a script: what TensorRT cannot run is replaced by plugins, all of it read from the `SsdModel`.
 
 Between the normalised picture (`Input`) and the heads the graph's own nodes stay. What follows from constants alone
-becomes a constant, so most of the old recipes' fix-ups have nothing left to fix. Everything else is new: reshaped heads,
-FlattenConcat_TRT, anchors, NMS_TRT.
+becomes a constant, so most of the old recipes' fix-ups have nothing left to fix. Everything else is new: reshaped
+heads, FlattenConcat_TRT, anchors, NMS_TRT.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ssdrt.graph import Graph, Node, Ref
 from ssdrt.graph.fold import Folder
 from ssdrt.graph.tensor import Tensor
 from ssdrt.legacy.plugins import MAX_TOP_K, GridAnchor, grid_anchors, prior_tensor
-from ssdrt.model import Head, SsdModel
+from ssdrt.model import Fact, Head, SsdModel
 from ssdrt.recover.backbone import recover_backbone
 from ssdrt.recover.outline import outline
 
@@ -71,7 +71,7 @@ def plugin_graph(graph: Graph, model: SsdModel, target: Target) -> list[Node]:
 def _refuse(model: SsdModel) -> None:
     """What NMS_TRT cannot do."""
     nms, converter = model.nms, model.score_converter
-    limits = [
+    limits: list[tuple[Fact[Any], bool, str]] = [
         (nms.class_agnostic, nms.class_agnostic.value, "NMS over all classes together"),
         (nms.soft_nms_sigma, nms.soft_nms_sigma.value > 0, "soft NMS"),
         (converter.logit_scale, converter.logit_scale.value != 1, "logits that are scaled"),
@@ -80,6 +80,25 @@ def _refuse(model: SsdModel) -> None:
     for fact, wrong, what in limits:
         if wrong:
             raise ModelError(f"NMS_TRT has no {what}: this graph cannot go through UFF", node=fact.node)
+
+
+def differences(model: SsdModel) -> list[str]:
+    """What NMS_TRT does otherwise than this graph, one sentence each."""
+    nms = model.nms
+    found = []
+    if nms.clip.value == "before":
+        found.append("NMS_TRT clips boxes after the suppression, the graph before: it may keep others at the borders")
+    if nms.max_per_class.value < nms.max_total.value:
+        found.append(f"NMS_TRT has no limit of boxes a class; the graph's, {nms.max_per_class.value}, is lost")
+    if len(model.anchors.value) > MAX_TOP_K:
+        found.append(f"NMS_TRT looks at {MAX_TOP_K} candidates of a class, the graph at {len(model.anchors.value)}")
+    resizer = model.preprocessing.resizer.value
+    if resizer.kind != "fixed_shape" and not resizer.pad:
+        height, width = model.input_size
+        found.append(
+            f"the input's size depends on the picture; this .uff is for {height}x{width}, others are stretched"
+        )
+    return found
 
 
 def _constant(name: str, array: NDArray[Any]) -> Node:
@@ -133,7 +152,7 @@ class _Trunk:
         if op == "Mean":
             # The parser's Reduce changes the order of the dimensions; a pool over the whole map does not.
             height, width, _ = self.shapes[inputs[0]]
-            window = {"ksize": (1, height, width, 1), "strides": (1, 1, 1, 1), "padding": b"VALID"}
+            window: dict[str, Any] = {"ksize": (1, height, width, 1), "strides": (1, 1, 1, 1), "padding": b"VALID"}
             return [Node(node.name, "AvgPool", inputs[:1], window)]
         return [Node(node.name, op, inputs, node.attributes)]
 
@@ -170,7 +189,7 @@ class _Trunk:
 
 
 def _reshaped(nodes: list[Node], source: str, shape: tuple[int, ...], name: str = "Reshape") -> str:
-    """Rows of a head, y, x, anchor. All sizes are given: an unknown one beside the batch is more than the parser takes."""
+    """Rows of a head, y, x, anchor. All sizes are given: the parser takes no unknown one beside the batch."""
     reshaped = f"{source}/{name}"
     nodes.append(Node(reshaped, "Reshape", (source, f"{reshaped}/shape"), {}))
     nodes.append(_constant(f"{reshaped}/shape", np.array((-1, *shape), np.int32)))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 from ssdrt.errors import ModelError, SinkError
 from ssdrt.graph import Graph, read_graph
-from ssdrt.legacy.automatic import Target, plugin_graph
+from ssdrt.legacy.advice import problems
+from ssdrt.legacy.automatic import Target, differences, plugin_graph
 from ssdrt.legacy.binary import write_uff
 from ssdrt.legacy.converter import to_uff
 from ssdrt.legacy.facts import KEY, facts_json
@@ -17,6 +19,8 @@ from ssdrt.legacy.text import write_text
 from ssdrt.legacy.uff import Data, Uff
 from ssdrt.model import SsdModel
 from ssdrt.recover import recover
+
+log = logging.getLogger("ssdrt")
 
 DEVICE_FILES = ("build_engine.py", "detect.py", "README.txt")
 
@@ -43,12 +47,17 @@ def convert_to_uff(
     """
     graph_path, out = Path(graph_path), Path(out)
     graph = read_graph(graph_path)
+    model: SsdModel | None
     if preprocessor is None:
         model = recover(graph)
         uff = automatic_uff(graph, model, target)
+        notes = differences(model)
     else:
         uff = convert_with_script(graph_path, Path(preprocessor), target)
+        notes = problems(uff)
         model = _model_if_any(graph)
+    for note in notes:
+        log.warning("%s: %s", out, note)
     contents = {out: write_uff(uff), out.with_suffix(".pbtxt"): write_text(uff).encode()}
     if model is not None:
         device = resources.files("ssdrt.legacy") / "device"

@@ -341,20 +341,29 @@ def _custom(c: _Conversion, node: Node) -> list[str]:
 
 
 def _attribute(node: Node, key: str, value: Any) -> Data | None:
+    """A field; an empty list is left out, a free dimension of a shape is -1."""
+    if value is None or (value == () and key != "shape"):
+        return None
+    if isinstance(value, tuple):
+        items = [_single(-1 if one is None else one) for one in value]
+        members = {one.member if one else "" for one in items} or {"i"}
+        if members == {"i", "d"}:
+            members = {"d"}
+        if len(members) == 1 and members <= {"i", "d", "b", "s", "dtype"}:
+            return Data(f"{members.pop()}_list", tuple(one.value for one in items if one))
+    single = _single(value)
+    if single is None:
+        raise ModelError(f"attribute {key[:40]!r} of op {node.op} cannot be a field of a custom op", node=node.name)
+    return single
+
+
+def _single(value: Any) -> Data | None:
     for kind, member in ((bool, "b"), (int, "i"), (float, "d")):
         if isinstance(value, kind):
             return Data(member, value)
     if isinstance(value, bytes):
         return _text(value.decode("latin-1"))
-    if isinstance(value, str):
-        return Data("dtype", DTYPES.get(value, UNKNOWN_DTYPE))
-    if isinstance(value, tuple) and all(isinstance(v, (int, float, type(None))) for v in value):
-        items = tuple(-1 if v is None else v for v in value)
-        whole = all(isinstance(v, int) for v in items)
-        return Data("i_list" if whole else "d_list", items) if items or key == "shape" else None
-    if value is None:
-        return None
-    raise ModelError(f"attribute {key[:40]!r} of op {node.op} cannot be a field of a custom operation", node=node.name)
+    return Data("dtype", DTYPES.get(value, UNKNOWN_DTYPE)) if isinstance(value, str) else None
 
 
 RULES: dict[str, Rule] = {

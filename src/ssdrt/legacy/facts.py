@@ -46,7 +46,7 @@ def _fixed(size: Pair, resizer: Resizer) -> Resizer:
 
 
 def facts_of(text: str | None, size: Pair) -> tuple[Resizer, tuple[Normalisation, ...], int, LabelMap]:
-    """(resizer, normalisation, label offset, labels) of what `facts_json` wrote, or what a foreign file most likely means.
+    """(resizer, normalisation, label offset, labels) that `facts_json` wrote, or what a foreign file most likely means.
 
     Raises
     ------

@@ -142,7 +142,7 @@ class AttrValue:
         """A dtype's number in types.proto."""
         return _NUMBERS.get(self._get(str, ""), 0)
 
-    @type.setter
+    @type.setter  # noqa: A003 (protobuf's name)
     def type(self, value: int) -> None:
         self.value = DTYPES.get(value, "float32")
 
@@ -311,7 +311,7 @@ def _set(attr: AttrValue, key: str, value: Any) -> None:
     elif isinstance(value, float):
         attr.f = value
     elif isinstance(value, (str, bytes)):
-        attr.s = value  # type: ignore[assignment]  # the setter takes both
+        attr.s = value
     elif isinstance(value, np.ndarray):
         attr.value = TensorProto(value)
     elif isinstance(value, (list, tuple)):

@@ -21,6 +21,8 @@ Floats = NDArray[np.float32]
 MAX_TOP_K = 4096
 """Candidates of one class that NMS_TRT can hold: 512 threads of 8."""
 
+MAX_ANCHORS = 1 << 20  # of a file; the largest SSD known has 51,150
+
 VARIANCE = (0.1, 0.1, 0.2, 0.2)
 
 
@@ -48,9 +50,10 @@ def grid_anchor_of(node: UffNode) -> GridAnchor:
     found = GridAnchor(
         node.get("minSize", 0.0), node.get("maxSize", 0.0), node.get("aspectRatios", ()), maps, node.get("variance", ())
     )
-    if len(maps) != count or count < 2 or min(map(min, maps)) < 1 or max(map(max, maps)) > 1000:
+    cells = sum(height * width for height, width in maps)
+    if len(maps) != count or count < 2 or min(map(min, maps)) < 1 or cells * len(found.aspect_ratios) > MAX_ANCHORS:
         raise ModelError(f"{count} layers and feature maps {list(sizes)[:12]}", node=node.id)
-    if len(found.variance) != 4 or len(found.aspect_ratios) < 3 or min(found.aspect_ratios) <= 0:
+    if len(found.variance) != 4 or len(found.aspect_ratios) < 3 or not min(found.aspect_ratios) > 0:
         raise ModelError("aspect ratios or variance that the plugin cannot compute with", node=node.id)
     return found
 
@@ -58,8 +61,9 @@ def grid_anchor_of(node: UffNode) -> GridAnchor:
 def grid_anchors(p: GridAnchor) -> list[Floats]:
     """The outputs, one a feature map: (2, height * width * anchors * 4, 1), corners and then variances.
 
-    The first map has three anchors a cell, of scale 0.1, min_size and min_size; the others one of each aspect ratio, and
-    a square one whose scale is the geometric mean of this map's and the next one's, 1 behind the last. Nothing is clipped.
+    The first map has three anchors a cell, of scale 0.1, min_size and min_size; the others one of each aspect ratio,
+    and a square one whose scale is the geometric mean of this map's and the next one's, 1 behind the last. Nothing is
+    clipped.
     """
     count = len(p.maps)
     scales = [p.min_size + (p.max_size - p.min_size) * k / (count - 1) for k in range(count)] + [1.0]

@@ -17,9 +17,10 @@ from ssdrt.errors import GraphError, ModelError
 from ssdrt.graph import Graph, Node, Ref
 from ssdrt.graph.tensor import Tensor
 from ssdrt.legacy.binary import read_uff, write_uff
+from ssdrt.legacy.converter import ORDERS
 from ssdrt.legacy.facts import KEY, facts_of
 from ssdrt.legacy.plugins import NmsPlugin, grid_anchor_of, grid_anchors, nms_of
-from ssdrt.legacy.uff import Uff, UffNode, checked_nodes, constant
+from ssdrt.legacy.uff import Data, Uff, UffNode, checked_nodes, constant
 from ssdrt.model import BoxCoder, Fact, Floats, Head, Nms, Pair, Preprocessing, ScoreConverter, SsdModel
 from ssdrt.recover.backbone import Backbone, recover_backbone
 from ssdrt.recover.outline import Outline
@@ -141,7 +142,7 @@ def _heads(nodes: Nodes, source: UffNode) -> tuple[tuple[str, ...], list[str]]:
 def _input(nodes: Nodes) -> tuple[str, Pair]:
     """The only Input and its (height, width); its shape is CHW or HWC behind the batch."""
     inputs = [node for node in nodes.values() if node.operation == "Input"]
-    shape = inputs[0].get("shape", ()) if len(inputs) == 1 else ()
+    shape: tuple[int, ...] = inputs[0].get("shape", ()) if len(inputs) == 1 else ()
     sizes = shape[2:] if len(shape) == 4 and shape[1] == 3 else shape[1:3] if len(shape) == 4 and shape[3] == 3 else ()
     if len(sizes) != 2 or min(sizes) < 1 or max(sizes) > 8192:
         raise ModelError(f"{len(inputs)} inputs, of shape {list(shape)[:8]}: one picture of known size was expected")
@@ -241,19 +242,19 @@ def _with_integers(node: UffNode, op: str, name: str, values: Any, **attributes:
 
 def _window(uff: Uff, node: UffNode) -> dict[str, Any]:
     """Attributes of a convolution or pool, of NHWC data and HWIO weights."""
-    orders = uff.referenced_data.get(str(node.get("inputs_orders", "")))
-    expected = [(0, 2, 2147483647, 1), (2, 2147483647, 1, 0)][: 2 if node.operation == "Conv" else 1]
-    if orders is not None and [one.get(-1) for one in orders.value or ()] != expected:
+    names = ("N+C", "+CK")[: 2 if node.operation == "Conv" else 1]
+    expected = Data("dim_orders_list", tuple({-1: ORDERS[name]} for name in names))
+    if uff.referenced_data.get(node.get("inputs_orders"), expected) != expected:
         raise ModelError("data that is not NHWC, or weights that are not HWIO", node=node.id)
     attributes: dict[str, Any] = {}
     for key, name in (("strides", "strides"), ("dilation", "dilations"), ("kernel", "ksize")):
         values = node.get(key)
-        if isinstance(values, tuple) and len(values) == 2 and all(isinstance(v, int) for v in values):
+        if values is not None and len(values) == 2:
             attributes[name] = (1, *values, 1)
     padding = node.get("padding")
     if node.get("implicit_padding") == "same":
         return {**attributes, "padding": b"SAME"}
-    if isinstance(padding, tuple) and len(padding) == 2:
+    if padding is not None and len(padding) == 2:
         return {
             **attributes,
             "padding": b"EXPLICIT",

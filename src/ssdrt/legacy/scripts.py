@@ -1,4 +1,4 @@
-"""Users' preprocessing scripts for graphsurgeon, run as they are: `def preprocess(graph)` or `def add_plugin(graph, ...)`.
+"""Users' scripts for graphsurgeon, run as they are: `def preprocess(graph)` or `def add_plugin(graph, ...)`.
 
 Such a script is the user's own code and runs with the user's rights. What it imports as graphsurgeon, uff, tensorrt and
 tensorflow are the few names below, and only while it runs.

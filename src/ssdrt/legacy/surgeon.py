@@ -132,7 +132,7 @@ class DynamicGraph(StaticGraph):
     def remove(
         self, nodes: str | NodeDef | Iterable[str | NodeDef], remove_exclusive_dependencies: bool = False
     ) -> None:
-        """Drop nodes, and their names from the inputs of others (`name:1` stays); with the flag also what fed only them.
+        """Drop nodes, and their names from others' inputs (`name:1` stays); with the flag also what fed only them.
 
         Raises
         ------
@@ -187,13 +187,8 @@ class DynamicGraph(StaticGraph):
         The new node reads what its nodes read from outside, in the graph's order. `:n` is not looked through, so an
         input "image_tensor:0" is outside the namespace "image_tensor".
         """
-        excluded = set(_many(exclude_nodes))
-        owners = {
-            text: _owner(namespace_map, text)
-            for node in self
-            for text in (node.name, *node.input)
-            if text not in excluded
-        }
+        names = {text for node in self for text in (node.name, *node.input)} - set(_many(exclude_nodes))
+        owners = {name: _owner(namespace_map, name) for name in names}
         for node in self:
             mine = owners.get(node.name)
             inputs = [] if mine is None else mine.input

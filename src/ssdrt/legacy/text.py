@@ -5,7 +5,6 @@ Source: protobuf.dev/reference/protobuf/textformat-spec, as far as UFF needs it.
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -92,6 +91,9 @@ _TOKEN = re.compile(
     rb"""(?:[\s,;]|\#[^\n]*)*(?:("[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')|([-+.\w]+)|([{}:])|(\Z))"""
 )
 
+_ESCAPE = re.compile(rb"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)", re.DOTALL)
+_LETTERS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+
 Tree = list[tuple[str, Any]]  # field name -> bytes (a string), str (a word) or Tree
 
 
@@ -144,7 +146,7 @@ def _tree(tokens: Iterator[tuple[int, bytes, int]], close: str, depth: int) -> T
         if sign == 3 and value == b"{":
             fields.append((name, _tree(tokens, "}", depth + 1)))
         elif sign == 1:
-            fields.append((name, _unquoted(value, value_at)))
+            fields.append((name, _ESCAPE.sub(_unescaped, value[1:-1])))
         elif sign == 2:
             fields.append((name, value.decode("latin-1")))
         else:
@@ -152,11 +154,12 @@ def _tree(tokens: Iterator[tuple[int, bytes, int]], close: str, depth: int) -> T
     raise GraphError("the text ends inside a message")
 
 
-def _unquoted(token: bytes, at: int) -> bytes:
-    try:
-        return codecs.escape_decode(token[1:-1])[0]
-    except ValueError as error:
-        raise GraphError("a string with an impossible escape", offset=at) from error
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    """One escape: octal, hexadecimal, a letter of C's, or the character itself."""
+    text = match[1]
+    if text[:1] == b"x" and len(text) > 1:
+        return bytes([int(text[1:], 16)])
+    return bytes([int(text, 8) & 255]) if text.isdigit() else _LETTERS.get(text, text)
 
 
 def _message(kind: type, tree: Tree) -> Any:

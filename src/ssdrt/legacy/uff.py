@@ -33,6 +33,23 @@ MEMBERS = {
 """Member of Data -> (field number, kind); a *_list is a message whose field 1 holds the values."""
 
 
+FIELDS = {
+    **dict.fromkeys(("dtype",), "dtype"),
+    **dict.fromkeys(("values", "inputs_orders", "outputs_orders"), "ref"),
+    **dict.fromkeys(("func", "implicit_padding"), "s"),
+    **dict.fromkeys(("shape", "strides", "dilation", "padding", "kernel", "axes", "permutation"), "i_list"),
+    **dict.fromkeys(("axis", "number_groups"), "i"),
+    **dict.fromkeys(("epsilon",), "d"),
+    # of the plugins, by the name before `_u_`
+    **dict.fromkeys(("featureMapShapes", "inputOrder"), "i_list"),
+    **dict.fromkeys(("aspectRatios", "variance"), "d_list"),
+    **dict.fromkeys(("minSize", "maxSize", "confidenceThreshold", "nmsThreshold"), "d"),
+    **dict.fromkeys(("numLayers", "numClasses", "topK", "keepTopK", "backgroundLabelId", "codeType"), "i"),
+    **dict.fromkeys(("shareLocation", "varianceEncodedInTarget", "confSigmoid", "isNormalized"), "i"),
+}
+"""Field -> the member of Data it must be; ints may stand for doubles."""
+
+
 @dataclass(frozen=True)
 class Data:
     """One value. member: a key of MEMBERS, "" when none is set; a list's value is a tuple; orders are dicts of int to
@@ -138,7 +155,7 @@ def of_nodes(nodes: Iterable[UffNode], referenced_data: dict[str, Data]) -> Uff:
 
 
 def checked_nodes(uff: Uff) -> dict[str, UffNode]:
-    """The nodes by id, once it is certain that ids are unique and inputs and references are there.
+    """The nodes by id, once it is certain that ids are unique, inputs and references there, and fields of their kind.
 
     Raises
     ------
@@ -153,7 +170,10 @@ def checked_nodes(uff: Uff) -> dict[str, UffNode]:
         for name in node.inputs:
             if name not in nodes:
                 raise GraphError(f"its input {name[:80]!r} is not in this .uff", node=node.id)
-        for data in node.fields.values():
+        for key, data in node.fields.items():
+            expected = FIELDS.get(key.split("_u_")[0], data.member)
+            if data.member not in (expected, {"d": "i", "d_list": "i_list"}.get(expected, expected)):
+                raise GraphError(f"field {key[:40]!r} is {data.member or 'nothing'}, not {expected}", node=node.id)
             if data.member == "ref" and data.value not in uff.referenced_data:
                 raise GraphError(f"refers to {data.value[:80]!r}, which is not in this .uff", node=node.id)
     if not nodes:
@@ -179,7 +199,8 @@ def constant(uff: Uff, node: UffNode) -> NDArray[Any]:
         raise GraphError("its weights were left out of this text dump: give the .uff file itself", node=node.id)
     if len(blob.value) != size:
         raise GraphError(f"a constant of shape {list(shape[:8])} {dtype} holds {len(blob.value)} bytes", node=node.id)
-    return np.frombuffer(blob.value, np.dtype(dtype).newbyteorder("<")).reshape(shape).astype(dtype, copy=False)
+    array: NDArray[Any] = np.frombuffer(blob.value, np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    return array.astype(dtype, copy=False)
 
 
 def _is_shape(shape: Any) -> bool:

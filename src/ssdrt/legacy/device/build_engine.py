@@ -14,7 +14,7 @@ import sys
 
 os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")  # before CUDA starts: its libraries hold kernels for every GPU
 
-import tensorrt as trt  # noqa: E402, TID251 (runs on the device, without ssdrt)
+import tensorrt as trt  # noqa: TID251 (runs on the device, without ssdrt)
 
 
 def load_plugins(logger: object, library: str) -> None:
@@ -84,7 +84,7 @@ def main() -> None:
     with open(path + ".part", "wb") as file:
         file.write(plan)
     os.replace(path + ".part", path)
-    print("%s: %.1f MB, TensorRT %s" % (path, len(plan) / 1e6, trt.__version__))
+    print(f"{path}: {len(plan) / 1e6:.1f} MB, TensorRT {trt.__version__}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import glob
 import json
 import os
 import sys
-from typing import Any, Dict, List, Tuple  # noqa: UP035 (Python 3.6)
+from typing import Any
 
 import numpy as np
 import tensorrt as trt  # noqa: TID251 (runs on the device, without ssdrt)
@@ -30,7 +30,7 @@ def load_cudart() -> Any:
     for name in filter(None, names):
         try:
             return ctypes.CDLL(name)
-        except OSError:
+        except OSError:  # noqa: PERF203
             continue
     return sys.exit("libcudart is not found: add the folder it lies in to LD_LIBRARY_PATH")
 
@@ -50,8 +50,8 @@ class Engine:
         if self.engine is None:
             sys.exit(path + " is no engine of this TensorRT on this device: build it here with build_engine.py")
         self.context = self.engine.create_execution_context()
-        self.host = []  # type: List[np.ndarray[Any, Any]]
-        self.device = []  # type: List[int]
+        self.host = []  # type: list[Any]
+        self.device = []  # type: list[int]
         for i in range(self.engine.num_bindings):
             array = np.zeros([int(d) for d in self.engine.get_binding_shape(i)], np.float32)
             pointer = ctypes.c_void_p()
@@ -62,7 +62,7 @@ class Engine:
     def check(self, status: int) -> None:
         """Stop at the first CUDA call that fails."""
         if status:
-            sys.exit("CUDA error %d" % status)
+            sys.exit(f"CUDA error {status}")
 
     def copy(self, target: int, source: int, size: int, kind: int) -> None:
         """Copy between host and device, and wait for it."""
@@ -70,12 +70,12 @@ class Engine:
         self.check(self.cudart.cudaMemcpy(pointers[0], pointers[1], ctypes.c_size_t(size), kind))
 
     def run(self, chw: Any) -> Any:
-        """The rows (n, 7) that NMS_TRT found: image, label, score, xmin, ymin, xmax, ymax in 0..1 of the network input."""
+        """The rows (n, 7) of NMS_TRT: image, label, score, xmin, ymin, xmax, ymax in 0..1 of the network input."""
         self.host[0][...] = chw.reshape(self.host[0].shape)
         self.copy(self.device[0], self.host[0].ctypes.data, self.host[0].nbytes, TO_DEVICE)
         self.context.execute(batch_size=1, bindings=self.device)
-        for array, pointer in list(zip(self.host, self.device))[1:]:
-            self.copy(array.ctypes.data, pointer, array.nbytes, TO_HOST)
+        for i in range(1, len(self.host)):
+            self.copy(self.host[i].ctypes.data, self.device[i], self.host[i].nbytes, TO_HOST)
         count = int(self.host[2].view(np.int32).ravel()[0])
         return self.host[1].reshape(-1, 7)[:count].copy()
 
@@ -100,7 +100,7 @@ def read_picture(path: str) -> Any:
     return picture[:, :, ::-1]
 
 
-def resized_size(resizer: Dict[str, Any], height: int, width: int) -> Tuple[int, int]:
+def resized_size(resizer: Any, height: int, width: int) -> Any:
     """(height, width) that a picture is resized to, before padding."""
     if not resizer["pad"]:
         return int(resizer["height"]), int(resizer["width"])
@@ -110,7 +110,7 @@ def resized_size(resizer: Dict[str, Any], height: int, width: int) -> Tuple[int,
     return int(sides[0]), int(sides[1])
 
 
-def resize(picture: Any, resizer: Dict[str, Any], size: Tuple[int, int]) -> Any:
+def resize(picture: Any, resizer: Any, size: Any) -> Any:
     """A picture resized as TensorFlow does, float32."""
     result = picture.astype(np.float32)
     for axis in (1, 0):
@@ -133,7 +133,7 @@ def resize(picture: Any, resizer: Dict[str, Any], size: Tuple[int, int]) -> Any:
     return result
 
 
-def prepared(picture: Any, facts: Dict[str, Any]) -> Tuple[Any, Any]:
+def prepared(picture: Any, facts: Any) -> Any:
     """(the network's input (3, height, width), the picture's part (x, y) of it)."""
     height, width = facts["input_size"]
     resizer = facts["resizer"]
@@ -158,7 +158,7 @@ def main() -> None:
     with open(os.path.splitext(args.engine)[0] + ".json") as file:
         facts = json.load(file)
     if facts["resizer"]["method"] not in ("bilinear", "nearest"):
-        sys.exit("pictures are resized by %s here, which this script does not do" % facts["resizer"]["method"])
+        sys.exit(f"this model's pictures are resized by {facts['resizer']['method']}, which this script does not do")
     engine = Engine(args.engine, args.plugin)
     for path in args.pictures:
         picture = read_picture(path)
@@ -168,8 +168,8 @@ def main() -> None:
             if row[2] >= args.score:
                 label = int(row[1]) - int(facts["background"]) + facts["label_offset"]
                 box = np.clip(row[3:] / np.tile(part, 2), 0, 1) * scale
-                name = facts["labels"].get(str(label), "class %d" % label)
-                print("%s\t%s\t%.6f\t%.3f\t%.3f\t%.3f\t%.3f" % ((path, name, row[2]) + tuple(box)))
+                name = facts["labels"].get(str(label), f"class {label}")
+                print(path, name, f"{row[2]:.6f}", *(f"{edge:.3f}" for edge in box), sep="\t")
 
 
 if __name__ == "__main__":
