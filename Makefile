@@ -32,7 +32,7 @@ ifdef PHOTOS
 	$(BIN)/python bench/speed.py $(MODEL) $(PHOTOS)
 endif
 ifdef ANNOTATIONS
-	$(BIN)/python bench/accuracy.py $(MODEL) $(ANNOTATIONS) $(PHOTOS)
+	$(BIN)/ssdrt eval $(MODEL) --annotations $(ANNOTATIONS) --images $(PHOTOS)
 endif
 
 clean:

@@ -75,13 +75,13 @@ def _prepare_genuine(path: Path, target: Path) -> None:
 
 
 def run(folder: Path, out: Path, names: list[str]) -> None:
-    """First what the parser says of the genuine files, then every case, or those of these names."""
+    """Every case, or those of these names; then what the parser says of the genuine files."""
     with open(out, "w", encoding="utf-8") as file:
-        genuine = {path.stem: _said(__file__, "parse", path) for path in sorted((folder / "genuine").glob("*.uff"))}
-        print(json.dumps({"genuine": genuine}), file=file, flush=True)
         for name, precision in CASES:
             if (folder / name).exists() and (not names or name in names):
                 print(json.dumps(_case(folder, name, precision)), file=file, flush=True)
+        for path in sorted((folder / "genuine").glob("*.uff")):
+            print(json.dumps({"genuine": path.stem, **_said(__file__, "parse", path)}), file=file, flush=True)
 
 
 def parse(path: Path) -> None:
@@ -127,9 +127,11 @@ def _said(*command: object) -> dict[str, object]:
 def report(models: Path, out: Path, result: Path) -> None:
     """Every case's largest distance from TensorFlow's detections, of all that were recorded and of those above 0.3."""
     goldens = {entry["name"]: entry["golden"] for entry in json.loads((models / "graphs.json").read_text())}
-    first, *cases = map(json.loads, out.read_text().splitlines())
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
     rows = []
-    for case in cases:
+    for case in lines:
+        if "genuine" in case:
+            continue
         row = {key: case[key] for key in ("name", "precision", "build_seconds")}
         said = case["detect"] if case["build"].get("status") == 0 else case["build"]
         if said.get("status") == 0:

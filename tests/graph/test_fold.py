@@ -66,6 +66,13 @@ def test_branch_on_something_unknown_merges_to_nothing():
     assert value(nodes, ("m",)) is None
 
 
+@pytest.mark.parametrize("predicate", [[True, False], [[]]])
+def test_branch_on_what_is_no_bool_is_unknown(predicate):
+    nodes = [const("p", predicate, "bool"), const("a", [1.0]), node("Switch", "s", "a", "p")]
+    nodes += [node("Merge", "m", "s", "s:1", N=2)]
+    assert value(nodes, ("m",)) is None
+
+
 def test_shape_of_a_picture_leads_to_values():
     nodes = [
         placeholder(), node("Shape", "shape", "image", out_type="int32"), const("zero", [0], "int32"),

@@ -112,9 +112,9 @@ class Folder:
 
 
 def _switch(inputs: list[_Known | None]) -> tuple[_Known | None, ...]:
-    """(false branch, true branch); of a predicate that is not known, as of a loop's end, both are alive."""
+    """(false branch, true branch); of a predicate that is no known bool, as of a loop's end, both are alive."""
     data, predicate = inputs
-    if data is None or predicate is None or not predicate.concrete:
+    if data is None or predicate is None or not predicate.concrete or predicate.array.size != 1:
         return (data, data)
     return (_DEAD, data) if bool(predicate.array) else (data, _DEAD)
 
