@@ -142,6 +142,8 @@ def fuzz(name: str, kind: Kind, seeds: range, keep: Path) -> dict[str, object]:
             verdict = limits.judge(lambda model=result[0]: run(model), 1 << 40)
         ends[verdict.kind] += 1
         slowest, largest = max(slowest, verdict.seconds), max(largest, verdict.bytes)
+        if (seed - seeds.start + 1) % 5000 == 0:
+            print(f"{name}, {seed - seeds.start + 1} so far: {dict(ends)}", flush=True)
         if not verdict.good:
             keep.mkdir(parents=True, exist_ok=True)
             written(keep / f"{name}_{seed}", data)

@@ -69,7 +69,7 @@ def test_suffix_does_not_matter(tmp_path):
 
 
 def test_error_without_a_file_has_no_name_before_it():
-    with pytest.raises(GraphError, match="^the file is empty$"):
+    with pytest.raises(GraphError, match=r"^the file is empty$"):
         graph_from_bytes(b"")
 
 
@@ -83,7 +83,7 @@ def test_folder(tmp_path):
     with pytest.raises(GraphError, match="is a folder"):
         read_graph(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(SAVED_MODEL)
-    with pytest.raises(GraphError, match="a SavedModel folder: give the frozen_inference_graph.pb"):
+    with pytest.raises(GraphError, match="a SavedModel folder: give the frozen"):
         read_graph(tmp_path)
 
 

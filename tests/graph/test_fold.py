@@ -121,9 +121,11 @@ def test_loop_is_seen_as_its_body():
     (resize,) = graph.of("ResizeBilinear")
     folder = Folder(graph, shapes={Ref("image_tensor"): (1, 333, 427, 3)})
     assert folder.shape(resize.data[0]) == (1, 333, 427, 3)
-    (stacked,) = {g.name for g in graph.of("TensorArrayGatherV3")} & graph.descendants([resize.name]) & {
-        g.name for g in graph.of("TensorArrayGatherV3") if folder.shape(Ref(g.name)) == (1, 100, 150, 3)
-    }
+    (stacked,) = (
+        {g.name for g in graph.of("TensorArrayGatherV3")}
+        & graph.descendants([resize.name])
+        & {g.name for g in graph.of("TensorArrayGatherV3") if folder.shape(Ref(g.name)) == (1, 100, 150, 3)}
+    )
     assert stacked.startswith("Preprocessor")
 
 

@@ -12,8 +12,7 @@ from ssdrt.graph.ops import MAX_ELEMENTS, MAX_GROWN, MAX_PARTS, OPS, TooLarge, b
 def run(op, *inputs, **attributes):
     """The outputs of one op."""
     with np.errstate(all="ignore"):
-        result = OPS[op](Node("n", op, (), attributes), [np.asarray(x) for x in inputs])
-    return result
+        return OPS[op](Node("n", op, (), attributes), [np.asarray(x) for x in inputs])
 
 
 def f32(*values):
@@ -195,7 +194,7 @@ def test_fake_quantization_nudges_its_range_so_that_zero_is_on_it():
     [(1, 1, 8), (2, 1, 8), (np.nan, 1, 8), (0, np.inf, 8), (-3e38, 3e38, 1), (0, 1, 0), (0, 1, -1), (0, 1, 2**31)],
 )
 def test_impossible_range_of_fake_quantization(low, high, bits):
-    with pytest.raises(ValueError, match="bits|range"):
+    with pytest.raises(ValueError, match=r"bits|range"):
         fake_quant_range(low, high, bits, False)
 
 

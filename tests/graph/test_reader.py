@@ -71,7 +71,12 @@ def test_tensor_attribute():
 def test_node():
     spec = Spec("größe".encode(), b"AddV2", [b"a", b"b:1", b"^c"], {b"T": encode_field(6, VARINT, 1)})
     (node,) = parse_graph(b"\x22\x00" + spec.encode())
-    assert (node.name, node.op, node.inputs, node.attributes) == ("größe", "AddV2", ("a", "b:1", "^c"), {"T": "float32"})
+    assert (node.name, node.op, node.inputs, node.attributes) == (
+        "größe",
+        "AddV2",
+        ("a", "b:1", "^c"),
+        {"T": "float32"},
+    )
     assert node.offset == 4
 
 
@@ -123,7 +128,9 @@ def test_cut_at_every_percent_the_file_is_refused():
 
 def test_more_fields_than_a_graph_has_are_refused():
     def node_with(count):
-        return encode_field(1, BYTES, encode_field(1, BYTES, b"n") + encode_field(2, BYTES, b"NoOp") + b"\x30\0" * count)
+        return encode_field(
+            1, BYTES, encode_field(1, BYTES, b"n") + encode_field(2, BYTES, b"NoOp") + b"\x30\0" * count
+        )
 
     assert len(parse_graph(node_with(1000))) == 1
     with pytest.raises(GraphError, match="more fields"):

@@ -171,7 +171,9 @@ def test_text_that_is_cut_is_refused():
         refused(text[: len(text) * percent // 100])
 
 
-@pytest.mark.parametrize("start", [b"node {", b"\n\n  node{", b"# comment\nnode {", b"versions {", b"library <", b"node: {"])
+@pytest.mark.parametrize(
+    "start", [b"node {", b"\n\n  node{", b"# comment\nnode {", b"versions {", b"library <", b"node: {"]
+)
 def test_text_is_told_by_its_first_field(start):
     assert looks_like_text(start)
 

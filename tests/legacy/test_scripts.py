@@ -173,7 +173,7 @@ def test_a_script_that_fails_is_named_with_its_line(tmp_path, graph_file, text, 
 
 
 def test_converting_writes_what_the_device_needs(tmp_path, graph_file):
-    names = ["model.uff", "model.pbtxt", "model.json", "build_engine.py", "detect.py", "README.txt"]
+    names = ["model.uff", "model.pbtxt", "model.json", "build_engine.py", "detect.py", "JETSON.txt"]
     for preprocessor in (None, script(tmp_path, PLUGINS, PREPROCESS)):
         out = tmp_path / str(preprocessor is None)
         out.mkdir()
@@ -182,3 +182,11 @@ def test_converting_writes_what_the_device_needs(tmp_path, graph_file):
         assert np.array_equal(
             [n.id for n in read_uff(out / "model.uff").nodes], [n.id for n in read_uff(out / "model.pbtxt").nodes]
         )
+
+
+def test_a_file_of_the_user_is_not_replaced(tmp_path, graph_file, caplog):
+    (tmp_path / "detect.py").write_text("mine")
+    written = convert_to_uff(graph_file, tmp_path / "model.uff")
+    assert (tmp_path / "detect.py").read_text() == "mine"
+    assert tmp_path / "detect.py" not in written
+    assert "left as it is" in caplog.text

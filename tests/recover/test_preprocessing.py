@@ -79,7 +79,8 @@ def test_keep_aspect_ratio():
 
 
 @pytest.mark.parametrize(
-    ("picture", "size"), [((480, 640), (96, 128)), ((640, 480), (128, 96)), ((100, 1000), (16, 160)), ((96, 96), (96, 96))]
+    ("picture", "size"),
+    [((480, 640), (96, 128)), ((640, 480), (128, 96)), ((100, 1000), (16, 160)), ((96, 96), (96, 96))],
 )
 def test_network_of_a_keep_aspect_ratio_graph_has_the_size_its_picture_gets(picture, size):
     model = recover(keep_aspect_ratio(96, 160).graph, picture)
@@ -224,7 +225,9 @@ def test_network_input_of_an_impossible_size_is_refused(size):
         recover(surgery.graph)
 
 
-@pytest.mark.parametrize("shape", [(None, None, None, 3), (1, None, None, 3), (24, None, None, 3), (1, 360, 480, 3), None])
+@pytest.mark.parametrize(
+    "shape", [(None, None, None, 3), (1, None, None, 3), (24, None, None, 3), (1, 360, 480, 3), None]
+)
 def test_placeholder_of_any_batch_and_size(shape):
     surgery = Surgery(VARIANTS["one_class"])
     surgery.add(NodeSpec("image_tensor", "Placeholder", (), {"dtype": "uint8", "shape": Shape(shape)}))

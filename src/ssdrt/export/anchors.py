@@ -28,32 +28,34 @@ def write_anchors(g: GraphBuilder, model: SsdModel, image: str, feature_maps: Se
     """
     if has_fixed_size(model.preprocessing.resizer.value):
         with g.scope("MultipleGridAnchorGenerator"):
-            levels = [g.constant(model.anchors.value, "anchors")]
+            levels = [g.constant(level, "anchors") for level in _levels(model)]
     else:
-        levels = _generate(g, image, feature_maps, _cell_sizes(model))
+        levels = _generate(g, image, feature_maps, [_cell_sizes(model, level) for level in range(len(model.heads))])
     with g.scope("Concatenate"):
         return g.concat(levels, 0)
 
 
-def _cell_sizes(model: SsdModel) -> list[Floats]:
-    """Height and width (anchors_per_cell, 2) of each head's anchors, 1 being the short side of the network input."""
-    unit = np.array(model.input_size) / min(model.input_size)
-    sizes, start = [], 0
-    for head in model.heads:
-        count = head.height * head.width * head.anchors_per_cell
-        anchors = model.anchors.value[start : start + count].reshape(head.height, head.width, -1, 4).astype(np.float64)
-        start += count
-        size = (anchors[..., 2:] - anchors[..., :2]).mean((0, 1))
-        y, x = (np.arange(head.height) + 0.5) / head.height, (np.arange(head.width) + 0.5) / head.width
-        centres = np.stack(np.meshgrid(y, x, indexing="ij"), 2)[:, :, None]
-        if np.abs(anchors - np.concatenate([centres - size / 2, centres + size / 2], 3)).max() > TOLERANCE:
-            raise ModelError(
-                "the network's size depends on the picture, but the anchors are no grids of equal cells: "
-                "give the model a fixed_shape resizer",
-                node=model.anchors.node,
-            )
-        sizes.append((size * unit).astype(np.float32))
-    return sizes
+def _levels(model: SsdModel) -> list[Floats]:
+    """The anchors of each head."""
+    counts = [head.height * head.width * head.anchors_per_cell for head in model.heads]
+    return np.split(model.anchors.value, np.cumsum(counts)[:-1])
+
+
+def _cell_sizes(model: SsdModel, level: int) -> Floats:
+    """Height and width (anchors_per_cell, 2) of a head's anchors, 1 being the short side of the network input."""
+    head = model.heads[level]
+    anchors = _levels(model)[level].reshape(head.height, head.width, -1, 4).astype(np.float64)
+    size = (anchors[..., 2:] - anchors[..., :2]).mean((0, 1))
+    y, x = (np.arange(head.height) + 0.5) / head.height, (np.arange(head.width) + 0.5) / head.width
+    centres = np.stack(np.meshgrid(y, x, indexing="ij"), 2)[:, :, None]
+    if np.abs(anchors - np.concatenate([centres - size / 2, centres + size / 2], 3)).max() > TOLERANCE:
+        raise ModelError(
+            "the network's size depends on the picture, but the anchors are no grid of equal cells: "
+            "give the model a fixed_shape resizer",
+            node=model.anchors.node,
+        )
+    relative: Floats = (size * model.input_size / min(model.input_size)).astype(np.float32)
+    return relative
 
 
 def _generate(g: GraphBuilder, image: str, feature_maps: Sequence[str], sizes: Sequence[Floats]) -> list[str]:

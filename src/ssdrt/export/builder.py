@@ -34,7 +34,7 @@ _UNARY = (
 )
 _BINARY = {"AddV2": "add", "Maximum": "Maximum", "Minimum": "Minimum", "Mul": "mul", "RealDiv": "truediv", "Sub": "sub"}
 _COMPARE = "Equal Greater GreaterEqual Less"
-_RESIZES = "Area Bicubic Bilinear NearestNeighbor"
+_RESIZES = "ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor"
 
 _OPS: dict[str, _Op] = {
     **{op: _Op(op) for op in _UNARY.split()},
@@ -73,7 +73,7 @@ _OPS: dict[str, _Op] = {
     "Placeholder": _Op("Placeholder", types={}, outputs=("dtype",)),
     "Range": _Op("range", ("start", "limit", "delta"), {"Tidx": 0}, ("Tidx",)),
     "Reshape": _Op("Reshape", ("tensor", "shape"), {"T": 0, "Tshape": 1}),
-    **{f"Resize{way}": _Op(f"resize/Resize{way}", ("images", "size"), outputs=("float32",)) for way in _RESIZES.split()},
+    **{op: _Op(f"resize/{op}", ("images", "size"), outputs=("float32",)) for op in _RESIZES.split()},
     "Select": _Op("Select", ("condition", "t", "e"), {"T": 1}),
     "Shape": _Op("Shape", outputs=("int32",)),
     "Size": _Op("Size", outputs=("int32",)),

@@ -24,7 +24,6 @@ from ssdrt.model import (
     Crop,
     DepthwiseConv,
     FakeQuantize,
-    Floats,
     GlobalAvgPool,
     Layer,
     MaxPool,
@@ -148,7 +147,7 @@ def resize(g: GraphBuilder, layer: Resize, inputs: Inputs, shape: Shape) -> str:
 
 def pad(g: GraphBuilder, layer: Pad, inputs: Inputs, shape: Shape) -> str:  # noqa: ARG001
     """Pad fills with zeros, PadV2 with anything."""
-    return _border(g, *inputs, layer.pads, layer.value, _node_name(layer))
+    return _border(g, inputs[0], layer.pads, layer.value, _node_name(layer))
 
 
 def crop(g: GraphBuilder, layer: Crop, inputs: Inputs, shape: Shape) -> str:  # noqa: ARG001

@@ -8,10 +8,11 @@ from ssdrt.export.builder import GraphBuilder
 from ssdrt.graph.writer import Shape
 
 Body = Callable[..., Sequence[str]]
+Dims = tuple[int | None, ...]
 
 
 def map_pictures(
-    g: GraphBuilder, elements: Sequence[str], results: Sequence[tuple[str, tuple[int, ...]]], body: Body
+    g: GraphBuilder, elements: Sequence[str], results: Sequence[tuple[str, Dims]], body: Body
 ) -> list[str]:
     """Write a loop over the first axis of all `elements`.
 
@@ -74,7 +75,7 @@ def _scatter(g: GraphBuilder, array: str, value: str) -> str:
         return g.op("TensorArrayScatterV3", array, indices, value, f"{array}:1")
 
 
-def _stack(g: GraphBuilder, count: str, array: str, flow: str, dtype: str, shape: tuple[int, ...]) -> str:
+def _stack(g: GraphBuilder, count: str, array: str, flow: str, dtype: str, shape: Dims) -> str:
     with g.scope("TensorArrayStack"):
         indices = g.op("Range", 0, count, 1)
         return g.op("TensorArrayGatherV3", array, indices, flow, dtype=dtype, element_shape=Shape(shape))

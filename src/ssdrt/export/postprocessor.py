@@ -28,12 +28,12 @@ def write_postprocessor(
     with g.scope("Postprocessor"):
         boxes = g.op("ExpandDims", _decode_batch(g, anchors, encodings, model.box_coder.scales.value), 2)
         scores = _convert_scores(g, model.score_converter, logits)
-        windows = _windows(g, model, image, true_shapes)
+        windows = [_windows(g, model, image, true_shapes)] if model.nms.clip_to_image.value else []
         with g.scope("BatchMultiClassNonMaxSuppression"):
             valid = g.op("Mul", g.op("Fill", g.stack(g.size(boxes, 0)), 1), g.size(boxes, 1))
             found = map_pictures(
                 g,
-                [boxes, scores, windows, valid],
+                [boxes, scores, valid, *windows],
                 [("float32", (rows, 4)), ("float32", (rows,)), ("float32", (rows,)), ("int32", ())],
                 lambda *picture: write_nms(g, model.nms, model.num_classes.value, *picture),
             )
@@ -82,13 +82,11 @@ def _decode(g: GraphBuilder, anchors: str, encodings: str, scales: Sequence[floa
 
 
 def _windows(g: GraphBuilder, model: SsdModel, image: str, true_shapes: str) -> str:
-    """(batch, 4): what boxes are clipped to, yxyx, 0..1: the part of the network input that is picture, or all of it."""
-    resizer = model.preprocessing.resizer.value
+    """(batch, 4): the part of the network input that is picture, yxyx in 0..1."""
     height, width, _ = g.unstack(g.op("Cast", true_shapes, DstT="float32"), 3, axis=1)
-    low = g.op("ZerosLike", height), g.op("ZerosLike", width)
-    if not (model.nms.clip_to_image.value or resizer.kind == "fixed_shape"):
-        return g.stack(*low, g.op("AddV2", low[0], 1.0), g.op("AddV2", low[1], 1.0), axis=1)
-    fixed = has_fixed_size(resizer)
-    full = [side if fixed else g.size(image, 1 + axis) for axis, side in enumerate(model.input_size)]
-    far = [g.op("RealDiv", side, g.op("Cast", size, DstT="float32")) for side, size in zip((height, width), full, strict=True)]
-    return g.stack(*low, *far, axis=1)
+    fixed = has_fixed_size(model.preprocessing.resizer.value)
+    far = []
+    for axis, side in enumerate((height, width)):
+        full = model.input_size[axis] if fixed else g.size(image, 1 + axis)
+        far.append(g.op("RealDiv", side, g.op("Cast", full, DstT="float32")))
+    return g.stack(g.op("ZerosLike", height), g.op("ZerosLike", width), *far, axis=1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ssdrt.export.builder import GraphBuilder
-from ssdrt.export.loop import map_pictures
-from ssdrt.graph.writer import Shape
+from ssdrt.export.loop import Dims, map_pictures
+from ssdrt.graph.writer import Attribute, Shape
 from ssdrt.model import Preprocessing, Resizer
 
 _RESIZE = {
@@ -29,14 +29,14 @@ def write_preprocessor(g: GraphBuilder, preprocessing: Preprocessing) -> tuple[s
     shape = Shape(preprocessing.input.value)
     pixels = g.op("Cast", g.op("Placeholder", name="image_tensor", dtype="uint8", shape=shape), DstT="float32")
     with g.scope("Preprocessor"):
-        results = [("float32", _network_shape(resizer)), ("int32", (3,))]
-        image, true_shapes = map_pictures(g, [pixels], results, lambda picture: _resize(g, resizer, picture))
+        kinds = [("float32", _network_shape(resizer)), ("int32", (3,))]
+        image, true_shapes = map_pictures(g, [pixels], kinds, lambda picture: _resize(g, resizer, picture))
         for step in preprocessing.normalisation.value:
             image = g.op(_ARITHMETIC[step.operation], image, step.operand)
     return image, true_shapes
 
 
-def _network_shape(resizer: Resizer) -> tuple[int | None, int | None, int]:
+def _network_shape(resizer: Resizer) -> Dims:
     if resizer.kind == "fixed_shape":
         return resizer.height, resizer.width, 3
     return (resizer.width, resizer.width, 3) if resizer.pad else (None, None, 3)
@@ -57,9 +57,10 @@ def _resize(g: GraphBuilder, resizer: Resizer, picture: str) -> list[str]:
 
 
 def _resized(g: GraphBuilder, resizer: Resizer, picture: str, size: str) -> str:
-    options = {} if resizer.method == "area" else {"half_pixel_centers": resizer.half_pixel_centers}
-    batch = g.op("ExpandDims", picture, 0)
-    resized = g.op(_RESIZE[resizer.method], batch, size, align_corners=resizer.align_corners, **options)
+    options: dict[str, Attribute] = {"align_corners": resizer.align_corners}
+    if resizer.method != "area":  # that op does not have it
+        options["half_pixel_centers"] = resizer.half_pixel_centers
+    resized = g.op(_RESIZE[resizer.method], g.op("ExpandDims", picture, 0), size, name="", control="", **options)
     return g.op("Squeeze", resized, squeeze_dims=(0,))
 
 

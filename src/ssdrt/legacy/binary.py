@@ -34,6 +34,15 @@ def read_uff(path: str | Path) -> Uff:
         raise
 
 
+def looks_like_uff(path: Path) -> bool:
+    """Whether a file is a `.uff` or a dump of one, by its name or its first bytes."""
+    if path.suffix.lower() == ".uff" or not path.is_file():
+        return path.suffix.lower() == ".uff"
+    with path.open("rb") as file:
+        start = file.read(200)
+    return start.startswith(b"\x08\x01\x10\x01\x1a") or b"descriptor_core_version" in start
+
+
 def parse_uff(data: bytes) -> Uff:
     """The content of a `.uff` file.
 

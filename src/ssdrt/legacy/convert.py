@@ -22,7 +22,7 @@ from ssdrt.recover import recover
 
 log = logging.getLogger("ssdrt")
 
-DEVICE_FILES = ("build_engine.py", "detect.py", "README.txt")
+DEVICE_FILES = ("build_engine.py", "detect.py", "JETSON.txt")
 
 
 def convert_to_uff(
@@ -60,10 +60,21 @@ def convert_to_uff(
         log.warning("%s: %s", out, note)
     contents = {out: write_uff(uff), out.with_suffix(".pbtxt"): write_text(uff).encode()}
     if model is not None:
-        device = resources.files("ssdrt.legacy") / "device"
         contents[out.with_suffix(".json")] = facts_json(model).encode()
-        contents |= {out.parent / name: (device / name).read_bytes() for name in DEVICE_FILES}
+        contents |= _device_files(out.parent)
     return _write(out, contents)
+
+
+def _device_files(folder: Path) -> dict[Path, bytes]:
+    """The programs and their text, without those whose name another file there already has."""
+    contents = {}
+    for name in DEVICE_FILES:
+        path, content = folder / name, (resources.files("ssdrt.legacy") / "device" / name).read_bytes()
+        if path.exists() and (not path.is_file() or path.read_bytes() != content):
+            log.warning("%s is another file than ssdrt writes, and was left as it is", path)
+        else:
+            contents[path] = content
+    return contents
 
 
 def automatic_uff(graph: Graph, model: SsdModel, target: Target = "trt8") -> Uff:

@@ -21,7 +21,7 @@ from ssdrt.legacy.converter import ORDERS
 from ssdrt.legacy.facts import KEY, facts_of
 from ssdrt.legacy.plugins import NmsPlugin, grid_anchor_of, grid_anchors, nms_of
 from ssdrt.legacy.uff import Data, Uff, UffNode, checked_nodes, constant
-from ssdrt.model import BoxCoder, Fact, Floats, Head, Nms, Pair, Preprocessing, ScoreConverter, SsdModel
+from ssdrt.model import BoxCoder, Fact, Floats, Head, LabelMap, Nms, Pair, Preprocessing, ScoreConverter, SsdModel
 from ssdrt.recover.backbone import Backbone, recover_backbone
 from ssdrt.recover.outline import Outline
 
@@ -48,72 +48,73 @@ def model_of(uff: Uff) -> SsdModel:
     found = [node for node in nodes.values() if node.operation == "_NMS_TRT"]
     if len(found) != 1:
         raise ModelError(f"{len(found)} NMS_TRT plugins in this .uff: no SSD detector that ssdrt can run")
-    plugin = nms_of(found[0])
-    loc, conf, prior = (nodes[found[0].inputs[i]] for i in plugin.input_order)
+    node, plugin = found[0], nms_of(found[0])
+    loc, conf, prior = (nodes[node.inputs[i]] for i in plugin.input_order)
     box_heads, box_way = _heads(nodes, loc)
     score_heads, score_way = _heads(nodes, conf)
+    if "Softmax" in box_way:
+        raise ModelError("a softmax of box encodings", node=loc.id)
     image, size = _input(nodes)
     backbone = _backbone(uff, nodes, image, size, (*box_heads, *score_heads))
     heads = _joined(backbone, plugin, box_heads, score_heads)
-    anchors, variance = _anchors(uff, nodes, prior)
+    anchors, box_coder = _anchors(uff, nodes, prior)
     rows = sum(head.height * head.width * head.anchors_per_cell for head in heads)
     if rows != len(anchors.value):
-        raise ModelError(f"{rows} predictions and {len(anchors.value)} anchors", node=found[0].id)
-    function = "sigmoid" if plugin.conf_sigmoid else "softmax" if "Softmax" in score_way else "identity"
-    if "Softmax" in box_way or ("Softmax" in score_way and plugin.conf_sigmoid) or plugin.background not in (0, -1):
-        raise ModelError("scores in a form that ssdrt does not know", node=found[0].id)
-    return _model(uff, found[0], plugin, (image, size), backbone, heads, anchors, variance, function)
-
-
-def _model(
-    uff: Uff,
-    node: UffNode,
-    plugin: NmsPlugin,
-    source: tuple[str, Pair],
-    backbone: Backbone,
-    heads: tuple[Head, ...],
-    anchors: Fact[Floats],
-    variance: tuple[float, ...],
-    function: Any,
-) -> SsdModel:
-    text = uff.extra_fields[KEY].value if KEY in uff.extra_fields else None
-    try:
-        resizer, normalisation, offset, labels = facts_of(text, source[1])
-    except (ValueError, TypeError) as error:
-        raise GraphError(f"the facts that ssdrt put into this .uff are damaged: {error}") from error
-    how = "written into the file by ssdrt" if text else "a .uff does not say; what SSDs usually take"
-    dx, dy, dw, dh = (float(np.float32(1 / v)) for v in variance)
-    background: Any = "sliced_after" if plugin.background == 0 else "none"
-
-    def field(value: Any, name: str) -> Fact[Any]:
-        return Fact(value, node.id, name)
-
+        raise ModelError(f"{rows} predictions and {len(anchors.value)} anchors", node=node.id)
+    preprocessing, label_offset, labels = _outside(uff, image, size)
     return SsdModel(
         hashlib.sha256(write_uff(uff)).hexdigest(),
-        source[1],
-        Preprocessing(
-            Fact((1, *source[1], 3), source[0], "Input"), Fact(resizer, "", how), Fact(normalisation, "", how)
-        ),
+        size,
+        preprocessing,
         backbone.layers,
         heads,
         anchors,
-        BoxCoder(Fact((dy, dx, dh, dw), anchors.node, "1 / variance")),
-        ScoreConverter(field(function, "confSigmoid"), Fact(1.0, ""), field(background, "backgroundLabelId")),
-        field(plugin.num_classes - (background != "none"), "numClasses"),
-        Nms(
-            field(plugin.confidence_threshold, "confidenceThreshold"),
-            field(plugin.nms_threshold, "nmsThreshold"),
-            field(plugin.top_k, "topK"),
-            field(plugin.keep_top_k, "keepTopK"),
-            Fact(False, node.id),
-            Fact(0.0, node.id),
-            Fact("after", node.id, "NMS_TRT clips what it returns"),
-            Fact(resizer.pad, "", how),
-            Fact(resizer.pad, "", how),
-            Fact(resizer.pad, "", how),
-        ),
-        Fact(offset, "", how),
-        Fact(labels, "", how),
+        box_coder,
+        _score_converter(node, plugin, "Softmax" in score_way),
+        Fact(plugin.num_classes - (plugin.background == 0), node.id, "numClasses"),
+        _nms(node, plugin, preprocessing.resizer.value.pad),
+        label_offset,
+        labels,
+    )
+
+
+def _outside(uff: Uff, image: str, size: Pair) -> tuple[Preprocessing, Fact[int], Fact[LabelMap]]:
+    """What stands outside the network: preprocessing, label offset, labels."""
+    text = uff.extra_fields[KEY].value if KEY in uff.extra_fields else None
+    how = "written into the file by ssdrt" if text else "a .uff does not say; what SSDs usually take"
+    try:
+        resizer, normalisation, offset, labels = facts_of(text, size)
+    except (ValueError, TypeError) as error:
+        raise GraphError(f"the facts that ssdrt put into this .uff are damaged: {error}") from error
+    preprocessing = Preprocessing(
+        Fact((1, *size, 3), image, "Input"), Fact(resizer, "", how), Fact(normalisation, "", how)
+    )
+    return preprocessing, Fact(offset, "", how), Fact(labels, "", how)
+
+
+def _score_converter(node: UffNode, plugin: NmsPlugin, softmax: bool) -> ScoreConverter:
+    if (softmax and plugin.conf_sigmoid) or plugin.background not in (0, -1):
+        raise ModelError("scores in a form that ssdrt does not know", node=node.id)
+    return ScoreConverter(
+        Fact("sigmoid" if plugin.conf_sigmoid else "softmax" if softmax else "identity", node.id, "confSigmoid"),
+        Fact(1.0, ""),
+        Fact("sliced_after" if plugin.background == 0 else "none", node.id, "backgroundLabelId"),
+    )
+
+
+def _nms(node: UffNode, plugin: NmsPlugin, padded: bool) -> Nms:
+    """NMS_TRT as it computes; the window is the picture's part of a padded input, as in `detect.py`."""
+    return Nms(
+        score_threshold=Fact(plugin.confidence_threshold, node.id, "confidenceThreshold"),
+        iou_threshold=Fact(plugin.nms_threshold, node.id, "nmsThreshold"),
+        max_per_class=Fact(plugin.top_k, node.id, "topK"),
+        max_total=Fact(plugin.keep_top_k, node.id, "keepTopK"),
+        class_agnostic=Fact(False, node.id),
+        soft_nms_sigma=Fact(0.0, node.id),
+        clip=Fact("after", node.id, "NMS_TRT clips what it returns"),
+        clip_to_image=Fact(padded, node.id),
+        change_coordinate_frame=Fact(padded, node.id),
+        drop_zero_area=Fact(padded, node.id),
     )
 
 
@@ -188,8 +189,8 @@ def _joined(
     return tuple(heads)
 
 
-def _anchors(uff: Uff, nodes: Nodes, prior: UffNode) -> tuple[Fact[Floats], tuple[float, ...]]:
-    """Anchors yxyx and the variances x, y, w, h, from GridAnchor or a constant in its layout."""
+def _anchors(uff: Uff, nodes: Nodes, prior: UffNode) -> tuple[Fact[Floats], BoxCoder]:
+    """Anchors and the scales of the box coder, from GridAnchor or a constant in its layout."""
     node = prior
     while node.operation in ("Concat", "Identity") and len(node.inputs) == 1:
         node = nodes[node.inputs[0]]
@@ -207,7 +208,8 @@ def _anchors(uff: Uff, nodes: Nodes, prior: UffNode) -> tuple[Fact[Floats], tupl
     if (variances != variances[0]).any() or (variances <= 0).any():
         raise ModelError("variances that differ from anchor to anchor", node=node.id)
     anchors = np.ascontiguousarray(corners[:, [1, 0, 3, 2]])
-    return Fact(anchors, node.id, how), tuple(variances[0].tolist())
+    x, y, w, h = (float(np.float32(1 / v)) for v in variances[0].tolist())
+    return Fact(anchors, node.id, how), BoxCoder(Fact((y, x, h, w), node.id, "1 / variance"))
 
 
 # --- operations back to TensorFlow's --------------------------------------------------------------------------------
