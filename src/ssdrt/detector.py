@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
-from ssdrt.engines.base import Engine
+from ssdrt.engines.base import Engine, pick_engine
 from ssdrt.errors import LabelError, SsdrtError
 from ssdrt.labels import read_labels
 from ssdrt.model import LabelMap, Pair, SsdModel
 from ssdrt.pipeline import as_rgb, detect_picture, graph_parameters
 from ssdrt.postprocess import NmsParameters
-from ssdrt.preparation import Preparation, prepare
+from ssdrt.preparation import Preparation, build, prepare
 from ssdrt.preprocess import network_size
 
 Image = NDArray[Any]
@@ -96,6 +96,17 @@ class Detector:
         """
         preparation = prepare(path, engine, precision)
         return cls(preparation, labels if isinstance(labels, LabelMap) or labels is None else read_labels(labels))
+
+    @classmethod
+    def of_model(cls, model: SsdModel, engine: str = "auto", precision: str = "auto") -> Detector:
+        """A detector of a model that is in memory; nothing is cached, and only pictures of its input size fit a model
+        whose input size depends on the picture.
+
+        Raises
+        ------
+        EngineError: as `open`.
+        """
+        return cls(Preparation(build(model, pick_engine(engine), precision, b""), cached=False))
 
     @property
     def model(self) -> SsdModel:

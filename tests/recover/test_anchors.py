@@ -57,7 +57,9 @@ def test_anchors_of_which_only_centres_and_sizes_are_left():
     np.testing.assert_allclose(recover(surgery.graph).anchors.value, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("scales", [(10.0, 10.0, 5.0, 5.0), (8.0, 9.0, 4.0, 6.0), (1.0, 1.0, 1.0, 1.0), (0.1, 0.2, 0.3, 0.4)])
+@pytest.mark.parametrize(
+    "scales", [(10.0, 10.0, 5.0, 5.0), (8.0, 9.0, 4.0, 6.0), (1.0, 1.0, 1.0, 1.0), (0.1, 0.2, 0.3, 0.4)]
+)
 def test_scales_of_the_box_coder(scales):
     surgery = Surgery()
     for i, scale in enumerate(scales):

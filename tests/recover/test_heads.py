@@ -78,7 +78,9 @@ def test_heads_that_are_never_joined_are_refused():
         recover(surgery.graph)
 
 
-@pytest.mark.parametrize(("part", "columns"), [("BoxEncodingPredictor", 13), ("BoxEncodingPredictor", 16), ("ClassPredictor", 13)])
+@pytest.mark.parametrize(
+    ("part", "columns"), [("BoxEncodingPredictor", 13), ("BoxEncodingPredictor", 16), ("ClassPredictor", 13)]
+)
 def test_head_of_other_channels_is_refused(part, columns):
     surgery = Surgery()
     surgery.set(f"BoxPredictor_0/{part}/weights", np.ones((1, 1, 23, columns)))

@@ -90,10 +90,11 @@ def test_another_function_is_refused():
         recover(surgery.graph)
 
 
-def test_function_that_is_unknown_is_refused():
-    surgery = Surgery()
+@pytest.mark.parametrize("name", ["default", "class_agnostic", "clip_before"])
+def test_function_that_is_unknown_is_refused(name):
+    surgery = Surgery(VARIANTS[name])
     surgery.nodes[CONVERT].op = b"Softsign"
-    with pytest.raises(ModelError, match="cannot be computed from the class logits"):
+    with pytest.raises(ModelError, match="op Softsign between the heads and the NMS is not understood"):
         recover(surgery.graph)
 
 

@@ -1,4 +1,4 @@
-"""`ssdrt convert`: a model as an ONNX file."""
+"""`ssdrt convert`: a model as an ONNX or UFF file."""
 
 from __future__ import annotations
 
@@ -17,20 +17,44 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """From which model, to which file, how much of it."""
     add_model(parser)
-    parser.add_argument("output", metavar="OUT.onnx", help="the file to write")
+    parser.add_argument("output", metavar="OUT", help="the file to write: .onnx, or .uff for TensorRT 5 to 8.6")
     parser.add_argument("--heads-only", action="store_true", help="end at the heads: no box decoding, scores and NMS")
     parser.add_argument("--opset", type=positive, default=17, metavar="N", help="ONNX opset, 11 to 21 (default: 17)")
+    uff = parser.add_argument_group("for .uff")
+    uff.add_argument(
+        "--preprocessor",
+        metavar="SCRIPT.py",
+        help="your graphsurgeon script, run as it is (default: the surgery is derived from the graph)",
+    )
+    uff.add_argument(
+        "--for", dest="target", choices=("trt6", "trt8"), default="trt8", help="TensorRT 5 and 6, or 7 to 8.6 (default)"
+    )
 
 
 def run(args: Namespace) -> int:
     """Write the file and say what goes into it and what comes out."""
+    path = Path(args.output)
+    writer = {".onnx": _write_onnx, ".uff": _write_uff}.get(path.suffix.lower())
+    if writer is None:
+        raise SinkError(f"{str(path)!r}: give a name that ends in .onnx or .uff")
+    return writer(args, path)
+
+
+def _write_uff(args: Namespace, path: Path) -> int:
+    from ssdrt.legacy.convert import convert_to_uff
+    from ssdrt.zoo import model_path
+
+    written = convert_to_uff(model_path(args.model), path, args.preprocessor, args.target)
+    if not args.quiet:
+        print("\n".join(str(one) for one in written))
+    return 0
+
+
+def _write_onnx(args: Namespace, path: Path) -> int:
     from ssdrt.cli.loading import load_model
     from ssdrt.network.export import build_onnx
     from ssdrt.sinks.base import whole_file
 
-    path = Path(args.output)
-    if path.suffix.lower() != ".onnx":
-        raise SinkError(f"{str(path)!r}: only ONNX is written; give a name that ends in .onnx")
     model = load_model(args.model)
     data = build_onnx(model, tail="heads" if args.heads_only else "detections", opset=args.opset)
     with whole_file(path) as file:

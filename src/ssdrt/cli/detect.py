@@ -59,7 +59,7 @@ def run(args: Namespace) -> int:
     """Detect in every picture; 1 if some could not be read."""
     import logging
 
-    from ssdrt.detector import Detector
+    from ssdrt.cli.loading import open_detector
     from ssdrt.progress import progress
     from ssdrt.sinks import open_sink
     from ssdrt.sources import open_source
@@ -71,7 +71,7 @@ def run(args: Namespace) -> int:
     on_screen = not outputs or (sys.stdout.isatty() and not {"-", "jsonl:-"}.isdisjoint(outputs))
     with ExitStack() as stack:
         stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
-        detector = stack.enter_context(Detector.open(args.model, args.engine, args.precision, args.labels))
+        detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
         for output in outputs:
             sinks.append(open_sink(output, detector.labels))

@@ -29,8 +29,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Print what was recovered."""
     from ssdrt.cli.loading import load_model
+    from ssdrt.legacy.advice import summary
+    from ssdrt.legacy.binary import looks_like_uff, read_uff
     from ssdrt.statistics import layer_costs
+    from ssdrt.zoo import model_path
 
+    path = model_path(args.model)
+    if looks_like_uff(path):  # not every .uff holds a detector
+        print(summary(read_uff(path)))
+        return 0
     model = load_model(args.model)
     costs = layer_costs(model)
     if args.json:

@@ -1,20 +1,44 @@
-"""A model as the user names it, for the commands that run nothing."""
+"""A model as the user names it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ssdrt.bundle import load_bundle
+from ssdrt.detector import Detector
 from ssdrt.graph import read_graph
-from ssdrt.model import SsdModel
+from ssdrt.labels import read_labels
+from ssdrt.legacy.binary import looks_like_uff
+from ssdrt.legacy.reader import read_model
+from ssdrt.model import Fact, SsdModel
 from ssdrt.recover import recover
 from ssdrt.zoo import model_path
 
 
 def load_model(name: str) -> SsdModel:
-    """What a frozen graph, a bundle or a model of the zoo says about its detector.
+    """What a frozen graph, a bundle, a .uff or a model of the zoo says about its detector.
 
     Raises
     ------
     SsdrtError: it cannot be read, recovered or fetched.
     """
     path = model_path(name)
+    if looks_like_uff(path):
+        return read_model(path)
     return load_bundle(path).model if path.suffix == ".ssdrt" else recover(read_graph(path))
+
+
+def open_detector(name: str, engine: str, precision: str, labels: str | None = None) -> Detector:
+    """`Detector.open`, for .uff files too.
+
+    Raises
+    ------
+    SsdrtError: the model, the engine or the labels cannot be used.
+    """
+    path = model_path(name)
+    if not looks_like_uff(path):
+        return Detector.open(path, engine, precision, labels)
+    model = read_model(path)
+    if labels is not None:
+        model = replace(model, labels=Fact(read_labels(labels), "", labels))
+    return Detector.of_model(model, engine, precision)

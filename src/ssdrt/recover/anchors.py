@@ -99,9 +99,8 @@ def _scales(
         size = base[2 + i % 2]
         effect = (moved[i] - base[i]) / size if i < 2 else np.log(moved[i] / size)
         found.append(float(1 / np.median(effect)))
-    divisors = [
-        n for n in graph.sorted(graph.descendants(r.node for r in tail.box_heads)) if n.op in ("RealDiv", "Div", "Mul")
-    ]
+    decoder = graph.descendants(r.node for r in tail.box_heads) & graph.ancestors([corners.name])
+    divisors = [n for n in graph.sorted(decoder) if n.op in ("RealDiv", "Div", "Mul")]
     constants = {
         float(v): n.name for n in divisors for r in n.data if (v := zeros.value(r)) is not None and v.ndim == 0
     }

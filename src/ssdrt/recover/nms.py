@@ -16,8 +16,9 @@ import numpy as np
 from ssdrt.errors import ModelError
 from ssdrt.graph import Node, Ref
 from ssdrt.graph.fold import Folder
+from ssdrt.graph.ops import OPS
 from ssdrt.model import Fact, Nms
-from ssdrt.recover.outline import Outline
+from ssdrt.recover.outline import NMS_OPS, Outline
 
 _INPUTS = {
     "NonMaxSuppression": {"cap": 2, "iou": -1, "score": -1, "sigma": -1},
@@ -72,6 +73,9 @@ class _Reading:
         heads = (r.node for r in (*parts.box_heads, *parts.score_heads))
         above = parts.graph.ancestors(n.name for n in parts.nms) & parts.graph.descendants(heads)
         self.above: list[Node] = parts.graph.sorted(above)
+        strange = next((n for n in self.above if n.op not in (*OPS, *NMS_OPS, "Where")), None)
+        if strange is not None:
+            raise ModelError(f"op {strange.op} between the heads and the NMS is not understood", node=strange.name)
         self.below: list[Node] = parts.graph.sorted(
             parts.graph.descendants(n.name for n in parts.nms) - {n.name for n in parts.nms}
         )
