@@ -38,7 +38,8 @@ def backbone(*nodes, size=SIZE, heads=("out",)):
     """What `out` and the other heads become, of nodes that compute from x, a picture (1, *size, 3)."""
     image = NodeSpec("x", "Placeholder", (), {"dtype": "float32", "shape": Shape((1, *size, 3))})
     graph, x = graph_of(image, *nodes), Ref("x")
-    return recover_backbone(Outline(graph, x, x, (), x, tuple(Ref(name) for name in heads), (), (), ()), size)
+    with np.errstate(all="ignore"):  # as recover() has it
+        return recover_backbone(Outline(graph, x, x, (), x, tuple(Ref(name) for name in heads), (), (), ()), size)
 
 
 def layers(*nodes, **options):
