@@ -1,0 +1,115 @@
+"""`Detector`: the API people import, on the demo graph and picture."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import ssdrt
+from build import demo_file
+from ssdrt.demo import demo_picture
+from ssdrt.detector import Detector, in_order
+from ssdrt.errors import LabelError, SourceError, SsdrtError
+from ssdrt.model import LabelMap
+
+NAMES = LabelMap({1: "red", 2: "green", 3: "blue"})
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detector")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSDRT_HOME", str(folder / "home"))
+        with Detector.open(demo_file(folder), engine="reference", labels=NAMES) as opened:
+            yield opened
+
+
+def same(a, b):
+    return np.array_equal(a.boxes_xyxy, b.boxes_xyxy) and np.array_equal(a.scores, b.scores)
+
+
+def test_what_is_found_comes_best_first_with_names(detector):
+    found = detector.detect(demo_picture())
+    assert len(found) == 6
+    assert set(found.labels) == {"red", "green", "blue"}
+    assert (np.diff(found.scores) <= 0).all()
+    assert found.boxes_xyxy.dtype == found.scores.dtype == np.float32
+    assert len(found[found.scores > 0.9]) == (found.scores > 0.9).sum()
+
+
+def test_many_pictures_give_what_each_alone_gives_in_order(detector):
+    pictures = [np.roll(demo_picture(), 40 * i, axis=1) for i in range(7)]
+    alone = [detector.detect(p) for p in pictures]
+    assert all(map(same, detector.detect_many(iter(pictures)), alone))
+
+
+def test_many_threads_share_one_detector(detector):
+    expected, found = detector.detect(demo_picture()), []
+    threads = [threading.Thread(target=lambda: found.append(detector.detect(demo_picture()))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6
+    assert all(same(expected, one) for one in found)
+
+
+def test_thresholds_and_classes_are_run_time_arguments(detector):
+    picture = demo_picture()
+    everything = detector.detect(picture)
+    assert set(detector.detect(picture, classes=["red", 3]).labels) == {"red", "blue"}
+    assert len(detector.detect(picture, max_total=2)) == 2
+    assert len(detector.detect(picture, max_per_class=1)) == 3
+    strict = detector.detect(picture, score_threshold={"red": 1.0})
+    assert set(strict.labels) == {"green", "blue"}
+    assert len(strict) == (everything.labels != "red").sum()
+
+
+def test_grey_alpha_bgr_and_16_bit_pictures(detector):
+    picture = demo_picture()
+    expected = detector.detect(picture)
+    alpha = np.dstack([picture, np.zeros(picture.shape[:2], np.uint8)])
+    assert same(detector.detect(alpha), expected)
+    assert same(detector.detect(picture.astype(np.uint16) << 8), expected)
+    assert same(detector.detect(np.ascontiguousarray(picture[:, :, ::-1])[:, :, ::-1]), expected)
+    assert len(detector.detect(picture[:, :, 0])) >= 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4, 3)), None]
+)
+def test_what_is_no_picture_is_refused(detector, wrong):
+    with pytest.raises(SourceError, match="a picture is"):
+        detector.detect(wrong)
+
+
+def test_a_class_that_is_not_there_is_named(detector):
+    with pytest.raises(LabelError, match="'cat'"):
+        detector.detect(demo_picture(), classes=["cat"])
+
+
+def test_a_closed_detector_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDRT_HOME", str(tmp_path))
+    closed = Detector.open(demo_file(tmp_path), engine="null")
+    closed.close()
+    with pytest.raises(SsdrtError, match="closed"):
+        closed.detect(demo_picture())
+
+
+def test_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDRT_HOME", str(tmp_path))
+    assert len(ssdrt.detect(demo_file(tmp_path), demo_picture(), engine="reference")) == 6
+
+
+def test_in_order_reads_only_a_little_ahead_and_stops_with_its_reader():
+    taken = []
+
+    def items():
+        for i in range(1000):
+            taken.append(i)
+            yield i
+
+    results = in_order(lambda i: i * i, items(), 2)
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    results.close()
+    assert len(taken) < 10

@@ -1,0 +1,79 @@
+"""From a file to a plan: what is built, what comes from the cache, what is built again."""
+
+import logging
+
+import pytest
+
+from build import demo_bytes, demo_file
+from ssdrt.bundle import home, load_bundle, save_bundle
+from ssdrt.engines import null
+from ssdrt.errors import EngineError, GraphError
+from ssdrt.preparation import build, prepare
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDRT_HOME", str(tmp_path / "home"))
+
+
+def test_the_second_time_comes_from_the_cache(tmp_path):
+    path = demo_file(tmp_path)
+    first, second = prepare(path, "null"), prepare(path, "null")
+    assert (first.cached, second.cached) == (False, True)
+    assert second.bundle.model.digest == first.bundle.model.digest
+
+
+def test_what_the_plan_depends_on_makes_another_plan(tmp_path, monkeypatch):
+    path = demo_file(tmp_path)
+    prepare(path, "null")
+    assert not prepare(path, "reference").cached
+    monkeypatch.setattr(null, "fingerprint", lambda: "another library")
+    assert not prepare(path, "null").cached
+    path.write_bytes(demo_bytes() + b"\x22\x00")  # versions {}: another file, the same graph
+    assert not prepare(path, "null").cached
+
+
+def test_a_damaged_cache_is_built_again_with_one_line(tmp_path, caplog):
+    path = demo_file(tmp_path)
+    prepare(path, "null")
+    (kept,) = (home() / "bundles").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-7])
+    with caplog.at_level(logging.WARNING, "ssdrt"):
+        assert not prepare(path, "null").cached
+    assert len(caplog.messages) == 1
+    assert prepare(path, "null").cached
+
+
+def test_a_bundle_is_taken_as_it_is_or_rebuilt_from_its_own_model(tmp_path, monkeypatch, caplog):
+    place = tmp_path / "model.ssdrt"
+    save_bundle(prepare(demo_file(tmp_path), "null").bundle, place)
+    assert prepare(place, "null").cached
+    monkeypatch.setattr(null, "fingerprint", lambda: "another machine")
+    with caplog.at_level(logging.WARNING, "ssdrt"):
+        rebuilt = prepare(place, "null")
+    assert (rebuilt.cached, rebuilt.bundle.fingerprint) == (False, "another machine")
+    assert len(caplog.messages) == 1
+    assert load_bundle(place).fingerprint != "another machine"  # the user's file is the user's
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("SSDRT_HOME", str(tmp_path / "file"))
+    assert not prepare(demo_file(tmp_path), "null").cached
+
+
+def test_a_precision_that_the_engine_lacks_is_refused(tmp_path):
+    with pytest.raises(EngineError, match=r"null does not compute in fp16 here; it does in fp32"):
+        build(prepare(demo_file(tmp_path), "null").bundle.model, "null", "fp16", b"")
+
+
+def test_a_model_that_is_not_there(tmp_path):
+    with pytest.raises(GraphError, match="No such file"):
+        prepare(tmp_path / "nothing.pb", "null")
+
+
+def test_auto_says_what_it_measured(tmp_path):
+    pytest.importorskip("openvino")
+    bundle = prepare(demo_file(tmp_path), "openvino").bundle
+    assert bundle.precision in ("fp32", "bf16")
+    assert "fp32" in bundle.why or bundle.why == "the only precision of this engine here"
