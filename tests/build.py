@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from ssdrt.demo import COLOURS, DemoOptions, build_demo_graph
-from ssdrt.demo.anchors import CellAnchors
-from ssdrt.demo.nms import NmsOptions
-from ssdrt.demo.postprocessor import PostprocessorOptions
+from ssdrt.demo.options import CellAnchors, NmsOptions, PostprocessorOptions
 from ssdrt.graph import Graph, graph_from_bytes
 from ssdrt.graph.writer import Attribute, NodeSpec, write_graph
 
 VARIANTS = {
     "default": DemoOptions(),
-    "softmax": DemoOptions(postprocessor=PostprocessorOptions(score_converter="Softmax")),
+    "softmax": DemoOptions(postprocessor=PostprocessorOptions(score_converter="softmax")),
     "box_scales": DemoOptions(postprocessor=PostprocessorOptions(box_scales=(8.0, 9.0, 4.0, 6.0))),
     "clip_before": DemoOptions(postprocessor=PostprocessorOptions(nms=NmsOptions(clip="before"))),
     "class_agnostic": DemoOptions(postprocessor=PostprocessorOptions(nms=NmsOptions(class_agnostic=True))),

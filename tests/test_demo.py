@@ -72,7 +72,7 @@ def test_options_are_recovered(name):
     assert model.num_classes.value == len(options.colours)
     assert model.label_offset.value == 1
     assert model.box_coder.scales.value == pytest.approx(options.postprocessor.box_scales)
-    assert model.score_converter.function.value == options.postprocessor.score_converter.lower()
+    assert model.score_converter.function.value == options.postprocessor.score_converter
     assert model.score_converter.background.value == "sliced_after"
 
 

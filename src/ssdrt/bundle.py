@@ -8,6 +8,7 @@ at before the digest agrees.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -220,7 +221,8 @@ def prune_cache() -> None:
     """Forget the bundles of the cache that were used longest ago."""
     found = sorted((home() / "bundles").glob("*.ssdrt"), key=_last_used, reverse=True)
     for path in found[MAX_CACHED:]:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process uses it, or has forgotten it already
+            path.unlink()
 
 
 def _last_used(path: Path) -> float:

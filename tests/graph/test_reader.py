@@ -5,13 +5,13 @@ import struct
 import numpy as np
 import pytest
 
-from build import demo_bytes
 from mutants import Spec
 from ssdrt.errors import GraphError
 from ssdrt.graph import graph_from_bytes
 from ssdrt.graph.reader import MAX_FIELDS, parse_graph
 from ssdrt.graph.tensor import Tensor
 from ssdrt.graph.wire import BYTES, FIXED32, VARINT, encode_field, encode_varint
+from surgery import exported_bytes
 
 DIM_2_FREE = encode_field(2, BYTES, encode_field(1, VARINT, 2)) + encode_field(2, BYTES, encode_field(1, VARINT, -1))
 
@@ -119,7 +119,7 @@ def test_error_names_node_and_offset_once():
 
 
 def test_cut_at_every_percent_the_file_is_refused():
-    data = demo_bytes()
+    data = exported_bytes()
     for percent in range(100):
         with pytest.raises(GraphError) as caught:
             graph_from_bytes(data[: len(data) * percent // 100])

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from build import demo_graph
 from ssdrt.errors import GraphError
 from ssdrt.graph import graph_from_bytes
 from ssdrt.graph.tensor import Tensor
 from ssdrt.graph.text import looks_like_text
 from ssdrt.recover import recover
+from surgery import exported
 
 # Words, escapes and lists as TensorFlow 2.15's text_format prints them, comments as people write them.
 TEXT = rb"""
@@ -111,7 +111,7 @@ def test_fields_of_a_text():
 
 
 def test_text_and_binary_are_the_same_detector():
-    binary = demo_graph()
+    binary = exported()
     text = graph_from_bytes(text_of(binary))
     assert {n.name: (n.op, n.inputs) for n in text.nodes.values()} == {
         n.name: (n.op, n.inputs) for n in binary.nodes.values()
@@ -166,7 +166,7 @@ def test_damaged_text_is_refused_with_its_offset(text, message):
 
 
 def test_text_that_is_cut_is_refused():
-    text = text_of(demo_graph())
+    text = text_of(exported())
     for percent in range(2, 100, 7):
         refused(text[: len(text) * percent // 100])
 

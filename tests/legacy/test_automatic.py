@@ -22,6 +22,7 @@ from ssdrt.legacy.uff import checked_nodes
 from ssdrt.model import Fact
 from ssdrt.pipeline import detect_picture, graph_parameters
 from ssdrt.recover import recover
+from surgery import exported
 
 EXPRESSIBLE = sorted(set(VARIANTS) - {"class_agnostic", "soft_nms"})
 SQUARE = DemoOptions(input_size=(128, 128))
@@ -42,9 +43,10 @@ def off_the_grid(model):
     return replace(model, anchors=Fact(anchors.astype(np.float32), ""))
 
 
-@pytest.mark.parametrize("name", EXPRESSIBLE)
+@pytest.mark.parametrize("name", [*EXPRESSIBLE, "exported"])
 def test_the_plugins_and_an_engine_find_what_the_graph_finds(name):
-    graph, picture = demo_graph(VARIANTS[name]), demo_picture()
+    """The exported graph has batch norms, and anchors that nodes compute."""
+    graph, picture = exported() if name == "exported" else demo_graph(VARIANTS[name]), demo_picture()
     model = recover(graph)
     expected = found_by_engine(model, picture)
     uff = through_file(graph, model)

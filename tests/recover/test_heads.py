@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from build import const, demo_graph, node
+from build import const, node
 from ssdrt.errors import ModelError
 from ssdrt.recover import recover
 from ssdrt.recover.backbone import recover_backbone
 from ssdrt.recover.heads import recover_heads
 from ssdrt.recover.outline import outline
-from surgery import Surgery
+from surgery import Surgery, exported
 
 SIZE = (96, 128)
 
@@ -20,7 +20,7 @@ def heads_of(graph):
 
 
 def test_heads_and_the_tail_behind_them():
-    heads, tail = heads_of(demo_graph())
+    heads, tail = heads_of(exported())
     assert [(h.height, h.width, h.anchors_per_cell) for h in heads] == [(12, 16, 3), (6, 8, 6)]
     assert [(h.boxes, h.scores) for h in heads] == [
         (f"BoxPredictor_{i}/BoxEncodingPredictor/BiasAdd", f"BoxPredictor_{i}/ClassPredictor/BiasAdd") for i in (0, 1)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from build import VARIANTS, const, demo_graph, node
+from build import VARIANTS, const, node
 from ssdrt.errors import GraphError, ModelError
 from ssdrt.graph import Ref
 from ssdrt.graph.writer import NodeSpec
 from ssdrt.recover import recover
 from ssdrt.recover.outline import MAX_HEADS, outline
-from surgery import Surgery
+from surgery import Surgery, exported
 
 
 def refused(surgery, match):
@@ -17,9 +17,9 @@ def refused(surgery, match):
         recover(surgery.graph)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_parts_of_the_demo(name):
-    graph = demo_graph(VARIANTS[name])
+@pytest.mark.parametrize("name", ["default", "clip_before", "class_agnostic", "one_class"])
+def test_parts_of_an_export(name):
+    graph = exported(name)
     parts = outline(graph)
     assert parts.image == Ref("image_tensor")
     assert parts.network_input == Ref("Preprocessor/sub")

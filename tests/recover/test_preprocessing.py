@@ -3,46 +3,15 @@
 import numpy as np
 import pytest
 
-from build import VARIANTS, const, node
+from build import node
 from ssdrt.engines import reference
 from ssdrt.errors import ModelError
 from ssdrt.graph.writer import NodeSpec, Shape
 from ssdrt.preprocess import network_size, to_network
 from ssdrt.recover import recover
-from surgery import Surgery
+from surgery import RESIZE, Surgery, keep_aspect_ratio
 
-RESIZE = "Preprocessor/map/while/ResizeImage/resize/ResizeBilinear"
-ELEMENT = "Preprocessor/map/while/TensorArrayReadV3"
 BATCH = "Preprocessor/map/TensorArrayStack/TensorArrayGatherV3"
-
-
-def cast(name, source, dtype, to):
-    return NodeSpec(name, "Cast", (source,), {"SrcT": dtype, "DstT": to})
-
-
-def keep_aspect_ratio(minimum, maximum, pad=None):
-    """The demo graph with resize_to_range, `pad` being the value of pad_to_max_dimension."""
-    surgery = Surgery()
-    surgery.add(
-        node("Shape", "shape", ELEMENT, out_type="int32"), const("zero", [0], "int32"), const("two", [2], "int32"),
-        const("one", [1], "int32"), NodeSpec("sides", "StridedSlice", ("shape", "zero", "two", "one")),
-        cast("sides_f", "sides", "int32", "float32"), const("first", 0, "int32"),
-        node("Min", "short", "sides_f", "first"), node("Max", "long", "sides_f", "first"),
-        const("minimum", minimum), const("maximum", maximum), node("RealDiv", "by_short", "minimum", "short"),
-        node("RealDiv", "by_long", "maximum", "long"), node("Minimum", "factor", "by_short", "by_long"),
-        node("Mul", "scaled", "sides_f", "factor"), node("Round", "rounded", "scaled"),
-        cast("size", "rounded", "float32", "int32"),
-    )  # fmt: skip
-    surgery.nodes[RESIZE].inputs[1] = b"size"
-    if pad is not None:
-        surgery.insert_after(
-            RESIZE, const("square", [maximum] * 2, "int32"), node("Sub", "rest", "square", "size", T="int32"),
-            const("zeros", [0, 0], "int32"), node("Pack", "pairs", "zeros", "rest", axis=1),
-            const("no_batch", [[0, 0]], "int32"), const("no_channel", [[0, 0]], "int32"),
-            node("ConcatV2", "pads", "no_batch", "pairs", "no_channel", "first"), const("grey", pad),
-            node("PadV2", "padded", RESIZE, "pads", "grey"),
-        )  # fmt: skip
-    return surgery
 
 
 def resizer_of(surgery, **options):
@@ -229,7 +198,7 @@ def test_network_input_of_an_impossible_size_is_refused(size):
     "shape", [(None, None, None, 3), (1, None, None, 3), (24, None, None, 3), (1, 360, 480, 3), None]
 )
 def test_placeholder_of_any_batch_and_size(shape):
-    surgery = Surgery(VARIANTS["one_class"])
+    surgery = Surgery("one_class")
     surgery.add(NodeSpec("image_tensor", "Placeholder", (), {"dtype": "uint8", "shape": Shape(shape)}))
     fact = recover(surgery.graph).preprocessing.input
     assert fact.value == (shape or (None,) * 4)

@@ -13,7 +13,7 @@ from ssdrt.graph.writer import NodeSpec, Shape
 from ssdrt.labels import COCO
 from ssdrt.model import IMAGE, Conv, DepthwiseConv
 from ssdrt.recover import recover
-from surgery import Surgery
+from surgery import Surgery, exported
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -72,7 +72,7 @@ def test_ninety_classes_from_one_on_are_cocos():
 def test_order_of_the_nodes_in_the_file_does_not_matter():
     surgery = Surgery()
     surgery.nodes = dict(reversed(surgery.nodes.items()))
-    one, other = recover(demo_graph()), recover(surgery.graph)
+    one, other = recover(exported()), recover(surgery.graph)
     np.testing.assert_array_equal(other.anchors.value, one.anchors.value)
     assert [head.height for head in other.heads] == [head.height for head in one.heads]
     assert other.nms.iou_threshold.value == one.nms.iou_threshold.value
@@ -85,7 +85,7 @@ def test_names_do_not_matter():
         spec.name = new[spec.name]
         parts = [re.fullmatch(rb"(\^?)([^:]+)(.*)", text).groups() for text in spec.inputs]
         spec.inputs = [control + new[name] + output for control, name, output in parts]
-    one, other = recover(demo_graph()), recover(surgery.graph)
+    one, other = recover(exported()), recover(surgery.graph)
     np.testing.assert_array_equal(other.anchors.value, one.anchors.value)
     assert [type(layer) for layer in other.layers] == [type(layer) for layer in one.layers]
 
@@ -98,7 +98,7 @@ def test_half_of_the_weights_can_be_float16():
         surgery.add(const(f"{name}/half", value, "float16"))
         surgery.add(NodeSpec(name, "Cast", (f"{name}/half",), {"SrcT": "float16", "DstT": "float32"}))
     weights = [layer.weights for layer in recover(surgery.graph).layers if isinstance(layer, Conv)]
-    exact = [layer.weights for layer in recover(demo_graph()).layers if isinstance(layer, Conv)]
+    exact = [layer.weights for layer in recover(exported()).layers if isinstance(layer, Conv)]
     for found, expected in zip(weights, exact, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3)
 

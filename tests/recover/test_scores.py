@@ -51,13 +51,13 @@ def test_background_sliced_before_the_function(function):
 
 def test_number_of_classes():
     for name in ("one_class", "default", "six_classes"):
-        fact = recover(Surgery(VARIANTS[name]).graph).num_classes
+        fact = recover(Surgery(name).graph).num_classes
         assert fact.value == len(VARIANTS[name].colours)
 
 
 def test_no_background():
     """Every column a class: the slice takes all of them, and four NMS ops stand for four classes."""
-    surgery = Surgery(VARIANTS["class_agnostic"])
+    surgery = Surgery("class_agnostic")
     surgery.set(f"{SLICE}/begin", [0, 0, 0], "int32")
     for name in surgery.names("Const", "while/Reshape_1/shape"):
         surgery.set(name, [-1, 4], "int32")
@@ -92,7 +92,7 @@ def test_another_function_is_refused():
 
 @pytest.mark.parametrize("name", ["default", "class_agnostic", "clip_before"])
 def test_function_that_is_unknown_is_refused(name):
-    surgery = Surgery(VARIANTS[name])
+    surgery = Surgery(name)
     surgery.nodes[CONVERT].op = b"Softsign"
     with pytest.raises(ModelError, match="op Softsign between the heads and the NMS is not understood"):
         recover(surgery.graph)

@@ -116,13 +116,6 @@ def predictor(classes: int, anchors: Floats, scales: tuple[float, float, float, 
     return Predictor(kernels[0], _f32(boxes_bias.ravel()), kernels[1], _f32(logits_bias.ravel()))
 
 
-def batch_norm(offset: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """gamma, beta, mean and variance, none of them trivial, that together add `offset`; epsilon 0.001."""
-    place = np.arange(len(offset))
-    mean, variance = 0.1 * np.cos(place), 0.5 + 0.3 * np.sin(place) ** 2
-    return _f32(np.sqrt(variance + 0.001)), _f32(offset + mean), _f32(mean), _f32(variance)
-
-
 def _feature_map(classes: int) -> Block:
     """From any colour's mask, four times, and each class's: a feature map."""
     sums = np.zeros((5, 5, 4 + classes))

@@ -51,7 +51,6 @@ _OPS: dict[str, _Op] = {
     "ExpandDims": _Op("ExpandDims", ("input", "dim"), {"T": 0, "Tdim": 1}),
     "FakeQuantWithMinMaxVars": _Op("FakeQuantWithMinMaxVars", ("inputs", "min", "max"), {}, ("float32",)),
     "Fill": _Op("ones", ("dims", "Const"), {"T": 1, "index_type": 0}),
-    "FusedBatchNormV3": _Op("BatchNorm/FusedBatchNormV3", types={"T": 0, "U": 1}),
     "GatherV2": _Op("GatherV2", ("params", "indices", "axis"), {"Tparams": 0, "Tindices": 1, "Taxis": 2}, ("Tparams",)),
     "LogicalAnd": _Op("LogicalAnd", types={}, outputs=("bool",)),
     "LoopCond": _Op("LoopCond", types={}, outputs=("bool",)),

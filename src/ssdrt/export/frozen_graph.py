@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from ssdrt.errors import ModelError
 from ssdrt.export.anchors import write_anchors
 from ssdrt.export.builder import GraphBuilder
@@ -13,21 +11,14 @@ from ssdrt.export.preprocessor import has_fixed_size, write_preprocessor
 from ssdrt.graph.writer import write_graph
 from ssdrt.model import Crop, Resize, SsdModel
 
-LayerWriter = Callable[[GraphBuilder, SsdModel, str], Mapping[str, str]]
 
-
-def write_frozen_graph(model: SsdModel, layer_writer: LayerWriter = write_layers) -> bytes:
+def write_frozen_graph(model: SsdModel) -> bytes:
     """A serialised GraphDef, from image_tensor (uint8 RGB) to detection_boxes, _scores, _classes and num_detections.
 
     Reading it back gives an equal model: the same layers under the same names, the same facts. Three things come back
     in other words: padding that is not TensorFlow's SAME as a `Pad` layer, swish as sigmoid and product, a two-sided
     `Clip` as two. Names of classes are no part of a frozen graph. Anchors are a constant, unless the network's size
     depends on the picture: then nodes compute them, to 1e-5.
-
-    Parameters
-    ----------
-    layer_writer: adds the nodes of the layers, given the node of the network input, and says which node has the value
-        of each head. For those who know the layers in more detail than the model does.
 
     Raises
     ------
@@ -37,7 +28,7 @@ def write_frozen_graph(model: SsdModel, layer_writer: LayerWriter = write_layers
     _check(model)
     g = GraphBuilder()
     image, true_shapes = write_preprocessor(g, model.preprocessing)
-    values = layer_writer(g, model, image)
+    values = write_layers(g, model, image)
     boxes, scores = [], []
     for level, head in enumerate(model.heads):
         with g.scope(f"BoxPredictor_{level}"):

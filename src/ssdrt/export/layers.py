@@ -68,7 +68,7 @@ def conv(g: GraphBuilder, layer: Conv | DepthwiseConv, inputs: Inputs, shape: Sh
     """Conv2D or DepthwiseConv2dNative, then BiasAdd."""
     op, name = "Conv2D" if isinstance(layer, Conv) else "DepthwiseConv2dNative", _node_name(layer)
     window = (layer.weights.shape[0], layer.weights.shape[1])
-    x, padding = _padded(g, layer, inputs, _same(shape, window, layer.strides, layer.dilations), 0.0)
+    x, padding = _padded(g, layer, inputs, same_pads(shape, window, layer.strides, layer.dilations), 0.0)
     weights = g.variable(layer.weights, f"{name}/weights")
     x = g.op(op, x, weights, name=f"{name}/{op}", strides=_spatial(layer.strides), padding=padding,
              dilations=_spatial(layer.dilations), data_format=b"NHWC")  # fmt: skip
@@ -77,13 +77,13 @@ def conv(g: GraphBuilder, layer: Conv | DepthwiseConv, inputs: Inputs, shape: Sh
 
 def max_pool(g: GraphBuilder, layer: MaxPool, inputs: Inputs, shape: Shape) -> str:
     """Padding never wins."""
-    x, padding = _padded(g, layer, inputs, _same(shape, layer.window, layer.strides), -np.inf)
+    x, padding = _padded(g, layer, inputs, same_pads(shape, layer.window, layer.strides), -np.inf)
     return _pool(g, "MaxPool", layer, x, padding)
 
 
 def avg_pool(g: GraphBuilder, layer: AvgPool, inputs: Inputs, shape: Shape) -> str:
     """TensorFlow leaves padding out of the mean only where it pads itself."""
-    same = _same(shape, layer.window, layer.strides)
+    same = same_pads(shape, layer.window, layer.strides)
     if any(layer.pads) and layer.pads != same:
         raise ModelError(f"an average of windows with pads {layer.pads}, where TensorFlow pads {same}", node=layer.name)
     return _pool(g, "AvgPool", layer, *_padded(g, layer, inputs, same, 0.0))
@@ -206,8 +206,13 @@ def _spatial(pair: Pair) -> tuple[int, int, int, int]:
     return 1, *pair, 1
 
 
-def _same(shape: Shape, window: Pair, strides: Pair, dilations: Pair = (1, 1)) -> Pads:
-    """What TensorFlow's SAME pads: as much as gives ceil(size / stride) windows, the odd pixel below and right."""
+def same_pads(shape: Shape | Pair, window: Pair, strides: Pair, dilations: Pair = (1, 1)) -> Pads:
+    """What TensorFlow's SAME pads: as much as gives ceil(size / stride) windows, the odd pixel below and right.
+
+    Parameters
+    ----------
+    shape: height and width (and channels) of what the windows slide over.
+    """
     before, after = [], []
     for axis in (0, 1):
         size, stride = shape[axis], strides[axis]
