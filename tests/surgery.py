@@ -38,9 +38,14 @@ class Surgery:
         self.nodes = {spec.name.decode(): spec for spec in mutants.decode(exported_bytes(name))}
 
     @property
+    def data(self) -> bytes:
+        """The file content as it is now."""
+        return mutants.encode(list(self.nodes.values()))
+
+    @property
     def graph(self) -> Graph:
         """The graph as it is now."""
-        return graph_from_bytes(mutants.encode(list(self.nodes.values())))
+        return graph_from_bytes(self.data)
 
     def add(self, *nodes: NodeSpec) -> None:
         """Add nodes, or put them in the place of those of the same name."""

@@ -8,9 +8,10 @@ import pytest
 import ssdrt
 from build import demo_file
 from ssdrt.demo import demo_picture
-from ssdrt.detector import Detector, in_order
+from ssdrt.detector import MAX_SIZES, Detector, in_order
 from ssdrt.errors import LabelError, SourceError, SsdrtError
 from ssdrt.model import LabelMap
+from surgery import keep_aspect_ratio
 
 NAMES = LabelMap({1: "red", 2: "green", 3: "blue"})
 
@@ -83,9 +84,29 @@ def test_what_is_no_picture_is_refused(detector, wrong):
         detector.detect(wrong)
 
 
-def test_a_class_that_is_not_there_is_named(detector):
-    with pytest.raises(LabelError, match="'cat'"):
-        detector.detect(demo_picture(), classes=["cat"])
+@pytest.mark.parametrize("wrong", ["cat", 0, 4, "class 9", -1])
+def test_a_class_that_is_not_there_is_named(detector, wrong):
+    with pytest.raises(LabelError, match=f"no class {wrong!r}; it has red, green, blue"):
+        detector.detect(demo_picture(), classes=[wrong])
+
+
+def test_classes_are_named_by_label_by_id_or_as_they_are_printed(detector):
+    for name in ("green", 2, "2", "class 2"):
+        assert set(detector.detect(demo_picture(), classes=[name]).labels) == {"green"}
+
+
+def test_pictures_of_many_sizes_through_one_detector(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDRT_HOME", str(tmp_path / "home"))
+    path = tmp_path / "keep_aspect_ratio.pb"
+    path.write_bytes(keep_aspect_ratio(96, 160).data)
+    with Detector.open(path, engine="reference") as opened:
+        upright = opened.detect(demo_picture())
+        for _ in range(2):
+            turned = opened.detect(np.rot90(demo_picture()))
+            assert (turned.width, turned.height) == (upright.height, upright.width)
+        for i in range(MAX_SIZES + 2):
+            opened.detect(demo_picture()[: 200 + 16 * i])
+        assert same(opened.detect(demo_picture()), upright)
 
 
 def test_a_closed_detector_says_so(tmp_path, monkeypatch):

@@ -1,14 +1,20 @@
 """From a file to a plan: what is built, what comes from the cache, what is built again."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
+import mutants
 from build import demo_bytes, demo_file
 from ssdrt.bundle import home, load_bundle, save_bundle
+from ssdrt.demo import demo_picture
+from ssdrt.detector import Detector
 from ssdrt.engines import null
 from ssdrt.errors import EngineError, GraphError
 from ssdrt.preparation import build, prepare
+from surgery import keep_aspect_ratio
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +83,43 @@ def test_auto_says_what_it_measured(tmp_path):
     bundle = prepare(demo_file(tmp_path), "openvino").bundle
     assert bundle.precision in ("fp32", "bf16")
     assert "fp32" in bundle.why or bundle.why == "the only precision of this engine here"
+
+
+def test_whatever_happened_to_the_cache_the_boxes_are_right(tmp_path):
+    path = demo_file(tmp_path)
+    with Detector.open(path, "reference") as detector:
+        expected = detector.detect(demo_picture())
+    (kept,) = (home() / "bundles").iterdir()
+    whole = kept.read_bytes()
+    for seed in range(12):
+        kept.write_bytes(mutants.damage(whole, seed))
+        with Detector.open(path, "reference") as detector:
+            found = detector.detect(demo_picture())
+        np.testing.assert_array_equal(found.boxes_xyxy, expected.boxes_xyxy)
+        assert kept.read_bytes() == whole
+
+
+def test_many_may_build_the_same_at_once(tmp_path):
+    path = demo_file(tmp_path)
+    for _ in range(10):
+        for kept in home().glob("bundles/*"):
+            kept.unlink()
+        with ThreadPoolExecutor(4) as pool:
+            prepared = list(pool.map(lambda _: prepare(path, "null"), range(4)))
+        assert {p.bundle.model.digest for p in prepared} == {prepared[0].bundle.model.digest}
+        assert [p.suffix for p in (home() / "bundles").iterdir()] == [".ssdrt"]
+
+
+def test_pictures_of_other_sizes_get_networks_of_their_own(tmp_path):
+    path = tmp_path / "keep_aspect_ratio.pb"
+    path.write_bytes(keep_aspect_ratio(96, 160).data)
+    first = prepare(path, "null")
+    assert first.bundle.graph == path.read_bytes()
+    assert first.load((96, 128), (480, 640), 1)[0] is first.bundle.model
+    tall, _ = first.load((128, 96), (640, 480), 1)
+    assert tall.input_size == (128, 96)
+    assert len(list((home() / "bundles").iterdir())) == 2
+    place = tmp_path / "model.ssdrt"
+    save_bundle(first.bundle, place)
+    again, _ = prepare(place, "null").load((128, 96), (640, 480), 1)
+    np.testing.assert_array_equal(again.anchors.value, tall.anchors.value)
