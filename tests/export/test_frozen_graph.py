@@ -92,6 +92,12 @@ def test_a_recovered_model_comes_back_equal(name):
     assert write_frozen_graph(again) == write_frozen_graph(model)
 
 
+def test_nothing_is_written_that_no_output_needs():
+    graph = graph_from_bytes(write_frozen_graph(tiny_ssd()))
+    read = {text.removeprefix("^").partition(":")[0] for node in graph.nodes.values() for text in node.inputs}
+    assert set(graph.nodes) - read == {"detection_boxes", "detection_scores", "detection_classes", "num_detections"}
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_every_kind_of_layer_and_fact_comes_back(name):
     model = tiny_ssd(**TINY[name])

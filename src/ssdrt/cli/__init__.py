@@ -15,7 +15,7 @@ COMMANDS = {
     "detect": "find objects in photos, folders, videos and web addresses",
     "inspect": "show what a model is: every value that was recovered from its graph, and the node it came from",
     "check": "compare every engine and precision with the reference, on the same pictures",
-    "convert": "write a model as ONNX or UFF",
+    "convert": "write a model as ONNX, TensorFlow or UFF",
     "build": "build a model for this machine, as one .ssdrt file",
     "bench": "measure latency and throughput",
     "eval": "measure accuracy on labelled pictures: AP, what a reduced precision costs, pictures a second",

@@ -1,4 +1,4 @@
-"""`ssdrt convert`: a model as an ONNX or UFF file."""
+"""`ssdrt convert`: a model as an ONNX, TensorFlow or UFF file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """From which model, to which file, how much of it."""
     add_model(parser)
-    parser.add_argument("output", metavar="OUT", help="the file to write: .onnx, or .uff for TensorRT 5 to 8.6")
+    parser.add_argument(
+        "output", metavar="OUT", help="the file to write: .onnx, .pb for TensorFlow, or .uff for TensorRT 5 to 8.6"
+    )
     parser.add_argument("--heads-only", action="store_true", help="end at the heads: no box decoding, scores and NMS")
     parser.add_argument("--opset", type=positive, default=17, metavar="N", help="ONNX opset, 11 to 21 (default: 17)")
     uff = parser.add_argument_group("for .uff")
@@ -34,10 +36,23 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Write the file and say what goes into it and what comes out."""
     path = Path(args.output)
-    writer = {".onnx": _write_onnx, ".uff": _write_uff}.get(path.suffix.lower())
+    writer = {".onnx": _write_onnx, ".pb": _write_pb, ".uff": _write_uff}.get(path.suffix.lower())
     if writer is None:
-        raise SinkError(f"{str(path)!r}: give a name that ends in .onnx or .uff")
+        raise SinkError(f"{str(path)!r}: give a name that ends in .onnx, .pb or .uff")
     return writer(args, path)
+
+
+def _write_pb(args: Namespace, path: Path) -> int:
+    from ssdrt.cli.loading import load_model
+    from ssdrt.export import write_frozen_graph
+    from ssdrt.sinks.base import whole_file
+
+    data = write_frozen_graph(load_model(args.model))
+    with whole_file(path) as file:
+        file.write(data)
+    if not args.quiet:
+        print(f"{path}: {len(data) / 1e6:.1f} MB, TensorFlow frozen graph; class names are not part of it")
+    return 0
 
 
 def _write_uff(args: Namespace, path: Path) -> int:

@@ -12,7 +12,7 @@ from ssdrt.export.preprocessor import has_fixed_size
 from ssdrt.model import Floats, SsdModel
 
 TOLERANCE = 1e-5
-"""How far anchors of a grid, 0..1, may lie from the model's: a thousandth of a pixel of the usual inputs."""
+"""How far anchors of a grid, 0..1, may lie from the model's: 0.003 pixels of an input of 300."""
 
 
 def write_anchors(g: GraphBuilder, model: SsdModel, image: str, feature_maps: Sequence[str]) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ssdrt.errors import ModelError
 from ssdrt.export.anchors import write_anchors
 from ssdrt.export.builder import GraphBuilder
 from ssdrt.export.layers import write_layers
 from ssdrt.export.postprocessor import write_postprocessor
 from ssdrt.export.preprocessor import has_fixed_size, write_preprocessor
-from ssdrt.graph.writer import write_graph
+from ssdrt.graph.writer import NodeSpec, write_graph
 from ssdrt.model import Crop, Resize, SsdModel
+
+OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
 
 
 def write_frozen_graph(model: SsdModel) -> bytes:
@@ -39,7 +43,20 @@ def write_frozen_graph(model: SsdModel) -> bytes:
     encodings = g.op("Squeeze", encodings, squeeze_dims=(2,))
     anchors = write_anchors(g, model, image, [values[head.boxes] for head in model.heads])
     write_postprocessor(g, model, anchors, encodings, logits, image, true_shapes)
-    return write_graph(g.nodes)
+    return write_graph(_needed(g.nodes, OUTPUTS))
+
+
+def _needed(nodes: Sequence[NodeSpec], outputs: Sequence[str]) -> list[NodeSpec]:
+    """The nodes that the outputs compute from, as freezing leaves them."""
+    inputs = {node.name: node.inputs for node in nodes}
+    needed: set[str] = set()
+    todo = list(outputs)
+    while todo:
+        name = todo.pop().removeprefix("^").partition(":")[0]
+        if name not in needed:
+            needed.add(name)
+            todo += inputs[name]
+    return [node for node in nodes if node.name in needed]
 
 
 def _check(model: SsdModel) -> None:
