@@ -36,3 +36,18 @@ def test_soft_nms_has_no_detections_and_leaves_no_file(ssdrt, tmp_path):
     assert (code, err.count("\n"), path.exists()) == (1, 1, False)
     assert ssdrt("convert", graph, path, "--heads-only", "--quiet") == (0, "", "")
     assert path.exists()
+
+
+def test_a_frozen_graph_that_is_written_finds_the_same(ssdrt, tmp_path):
+    assert ssdrt("convert", GRAPH, tmp_path / "again.pb")[0] == 0
+    lines = [ssdrt("detect", graph, "photo.png", "--json", "-", "-q")[1] for graph in (GRAPH, tmp_path / "again.pb")]
+    assert '"detections": [{' in lines[0]
+    assert lines[0] == lines[1]
+
+
+def test_a_uff_file_comes_with_what_the_device_needs_and_is_run(ssdrt, tmp_path):
+    code, out, _ = ssdrt("convert", GRAPH, tmp_path / "demo.uff")
+    assert code == 0
+    assert {p.name for p in tmp_path.iterdir()} == {line.rpartition("/")[2] for line in out.splitlines()}
+    assert "NMS_TRT" in ssdrt("inspect", tmp_path / "demo.uff")[1]
+    assert '"detections": [{' in ssdrt("detect", tmp_path / "demo.uff", "photo.png", "--json", "-", "-q")[1]

@@ -101,7 +101,7 @@ def test_wrong_usage_is_2(ssdrt, words):
         (("inspect", "photo.png"), "photo.png: "),
         (("inspect", "."), ". is a folder"),
         (("check", GRAPH, "broken.png"), "'broken.png' is damaged"),
-        (("convert", GRAPH, "out.pb"), "give a name that ends in .onnx"),
+        (("convert", GRAPH, "out.txt"), "give a name that ends in .onnx, .pb or .uff"),
         (("convert", GRAPH, "none/out.onnx"), "'none/out.onnx' cannot be written"),
         (("convert", GRAPH, "out.onnx", "--opset", "99"), "ONNX opset 99 cannot be written"),
         (("build", GRAPH, "--labels", "photo.png"), "a label map is a file of"),

@@ -17,7 +17,7 @@ MAX_HELD = 160_000_000
 go beyond is unknown."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Known:
     """An output: its array; when `concrete` is false only the array's shape and dtype mean anything, and it is
     uniform."""
@@ -68,8 +68,9 @@ class Folder:
         return None if known is None or known is _DEAD else known.array.shape
 
     def _known(self, ref: Ref) -> _Known | None:
-        for node in self._pending(ref):
-            self._done[node.name] = self._evaluate(node)
+        with np.errstate(all="ignore"):
+            for node in self._pending(ref):
+                self._done[node.name] = self._evaluate(node)
         return self._look(ref)
 
     def _look(self, ref: Ref) -> _Known | None:
@@ -99,15 +100,16 @@ class Folder:
         if node.op == "Merge":
             alive = [known for known in inputs if known is not _DEAD]
             return (alive[0],) if len(alive) == 1 else ()
-        if any(known is _DEAD for known in inputs):
+        if _DEAD in inputs:
             return (_DEAD,) * 4
         if node.op == "Switch":
             return _switch(inputs)
-        if any(known is None for known in inputs):
+        known = [k for k in inputs if k is not None]
+        if len(known) < len(inputs):
             return ()
-        outputs = _compute(node, [known for known in inputs if known is not None])
+        outputs = _compute(node, known)
         if node.op != "Const":  # the file's size bounds those
-            self._left -= sum(_new_bytes(made.array, inputs) for made in outputs if made is not None)
+            self._left -= sum(_new_bytes(made.array, known) for made in outputs)
         return outputs if self._left >= 0 else ()
 
 
@@ -119,23 +121,20 @@ def _switch(inputs: list[_Known | None]) -> tuple[_Known | None, ...]:
     return (_DEAD, data) if bool(predicate.array) else (data, _DEAD)
 
 
-def _compute(node: Node, inputs: list[_Known]) -> tuple[_Known | None, ...]:
+def _compute(node: Node, inputs: list[_Known]) -> tuple[_Known, ...]:
     concrete = all(known.concrete for known in inputs) or node.op in SHAPE_OPS
-    arrays = [known.array for known in inputs]
-    decisive = [i % len(arrays) for i in SHAPED_BY.get(node.op, ())]
-    if any(arrays[i].size > MAX_PARTS or not inputs[i].concrete for i in decisive):
+    decisive = [inputs[i] for i in SHAPED_BY.get(node.op, ())]
+    if any(known.array.size > MAX_PARTS or not known.concrete for known in decisive):
         return ()
-    if not concrete:
-        arrays = [a if i in decisive else _uniform(a) for i, a in enumerate(arrays)]
+    arrays = [k.array if concrete or k in decisive or not k.concrete else _uniform(k.array) for k in inputs]
     try:
-        with np.errstate(all="ignore"):
-            result = _run(node, arrays)
+        result = _run(node, arrays)
     except (ValueError, TypeError, IndexError, ZeroDivisionError, OverflowError, MemoryError):
         # A node that cannot be computed is unknown; whoever needs it names it in the error that follows.
         return ()
     concrete = concrete and not node.op.startswith("Resize")
     outputs = [np.asarray(array) for array in (result if isinstance(result, tuple) else (result,))]
-    return tuple(_Known(array if concrete else _uniform(array), concrete) for array in outputs)
+    return tuple(_Known(a if concrete or _is_uniform(a) else _uniform(a), concrete) for a in outputs)
 
 
 def _run(node: Node, arrays: list[NDArray[Any]]) -> Result:
@@ -158,7 +157,8 @@ def _is_uniform(array: NDArray[Any]) -> bool:
     return array.size <= 1 or not any(array.strides)
 
 
-def _new_bytes(array: NDArray[Any], inputs: list[_Known | None]) -> int:
+def _new_bytes(array: NDArray[Any], inputs: list[_Known]) -> int:
     """Bytes of an array that is neither uniform nor a view of an input."""
-    views = any(known is not None and np.may_share_memory(array, known.array) for known in inputs)
-    return 0 if views or _is_uniform(array) else array.nbytes
+    if _is_uniform(array) or any(np.may_share_memory(array, known.array) for known in inputs):
+        return 0
+    return array.nbytes

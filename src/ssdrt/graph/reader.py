@@ -16,7 +16,7 @@ from ssdrt.graph.nodes import Attribute, Node
 from ssdrt.graph.tensor import DTYPES, MAX_REPEATED, Tensor
 from ssdrt.graph.wire import BYTES, FIXED32, FIXED64, VARINT, Message, packed_varints, signed
 
-MAX_NODES, BYTES_PER_NODE = 50_000, 64
+MAX_NODES, BYTES_PER_NODE = 20_000, 256
 """Nodes of a file: the first number, and one for every so many bytes (the largest SSD export seen has 7,800)."""
 MAX_FIELDS, BYTES_PER_FIELD = 300_000, 16
 """Fields of a file: the first number, and one for every so many bytes (the largest SSD export seen has 114,000)."""

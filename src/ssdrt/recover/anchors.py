@@ -22,7 +22,7 @@ def recover_anchors(parts: Outline, tail: Tail) -> tuple[Fact[Floats], BoxCoder]
     """
     graph = parts.graph
     corners = _decoded(parts)
-    zeros = tail.run(np.zeros((tail.rows, 4), np.float32), np.zeros((tail.rows, tail.columns), np.float32))
+    zeros = tail.run(np.zeros((tail.rows, 4), np.float32))
     anchors = _anchors(graph, parts, zeros, tail.rows)
     if anchors is None:
         # An optimiser has folded the corners away: encodings of zero decode to the anchors, to rounding.
@@ -31,11 +31,9 @@ def recover_anchors(parts: Outline, tail: Tail) -> tuple[Fact[Floats], BoxCoder]
     scales = _scales(graph, parts, corners, zeros, tail)
     generator = np.random.default_rng(0)
     encodings = generator.normal(0, 2, (tail.rows, 4)).astype(np.float32)
-    decoded = tail.run(encodings, np.zeros((tail.rows, tail.columns), np.float32)).value(Ref(corners.name))
-    if decoded is None:
-        raise ModelError("the box decoder cannot be evaluated", node=corners.name)
+    decoded = _as_rows(_need(tail.run(encodings), corners), tail.rows)
     expected = decode_boxes(encodings, anchors.value, scales.value)
-    error = np.abs(_as_rows(decoded, tail.rows) - expected).max()
+    error = np.abs(decoded - expected).max()
     if not (np.isfinite(expected).all() and error <= 1e-4 * max(1.0, float(np.abs(expected).max()))):
         raise ModelError(
             f"the boxes are not decoded as a Faster R-CNN box coder does: {error:.2g} off", node=corners.name
@@ -87,27 +85,23 @@ def _origin(graph: Graph, node: Node) -> Node:
 def _scales(
     graph: Graph, parts: Outline, corners: Node, zeros: Folder, tail: Tail
 ) -> Fact[tuple[float, float, float, float]]:
-    """How far an encoding of one moves or stretches the boxes; the exact constants are the divisors next to them."""
+    """How far encodings of one move and stretch the boxes; the exact constants are the divisors next to them."""
     base = _centres(_as_rows(_need(zeros, corners), tail.rows))
-    found = []
-    for i in range(4):
-        encodings = np.zeros((tail.rows, 4), np.float32)
-        encodings[:, i] = 1
-        moved = _centres(
-            _as_rows(_need(tail.run(encodings, np.zeros((tail.rows, tail.columns), np.float32)), corners), tail.rows)
-        )
-        size = base[2 + i % 2]
-        effect = (moved[i] - base[i]) / size if i < 2 else np.log(moved[i] / size)
-        found.append(float(1 / np.median(effect)))
+    moved = _centres(_as_rows(_need(tail.run(np.ones((tail.rows, 4), np.float32)), corners), tail.rows))
+    effects = [(moved[i] - base[i]) / base[2 + i] for i in (0, 1)] + [np.log(moved[i] / base[i]) for i in (2, 3)]
+    found = [float(1 / np.median(effect)) for effect in effects]
     decoder = graph.descendants(r.node for r in tail.box_heads) & graph.ancestors([corners.name])
     divisors = [n for n in graph.sorted(decoder) if n.op in ("RealDiv", "Div", "Mul")]
     constants = {
-        float(v): n.name for n in divisors for r in n.data if (v := zeros.value(r)) is not None and v.ndim == 0
+        float(1 / v if n.op == "Mul" else v): n.name  # float32: 1 / 0.1 is 10
+        for n in divisors
+        for r in n.data
+        if (v := zeros.value(r)) is not None and v.ndim == 0
     }
     exact, nodes = [], []
     for value in found:
         near = [c for c in constants if abs(c - value) <= 1e-3 * abs(value)]
-        exact.append(near[0] if near else 1.0 if abs(value - 1) < 1e-4 else float(np.float32(value)))
+        exact.append(near[0] if near else float(f"{value:.6g}"))  # float32 measures no better
         nodes += [constants[near[0]]] if near else []
     node = nodes[0] if nodes else parts.exponentials[0].name
     return Fact((exact[0], exact[1], exact[2], exact[3]), node, "divisors of ty, tx, th, tw")

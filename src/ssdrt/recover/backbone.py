@@ -32,8 +32,7 @@ def recover_backbone(parts: Outline, input_size: Pair) -> Backbone:
     ModelError: an op that is not understood, with its node and the ops that are; weights that are no numbers.
     """
     importer = Importer(parts, input_size, RULES)
-    heads = (*parts.box_heads, *parts.score_heads)
-    names = {ref: importer.run(ref) for ref in heads}
+    names = importer.run((*parts.box_heads, *parts.score_heads))
     layers = fuse(importer.layers, set(names.values()))
     for layer in layers:
         weights = (value for value in vars(layer).values() if isinstance(value, np.ndarray))

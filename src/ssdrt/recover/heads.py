@@ -37,11 +37,12 @@ class Tail:
     columns: int  # of the class scores, background included
     given: dict[Ref, tuple[int, ...]]  # shapes that the tail computes from besides: the picture's, the network input's
 
-    def run(self, encodings: Floats, logits: Floats) -> Folder:
-        """A Folder in which the heads predict `encodings` (rows, 4) and `logits` (rows, columns)."""
-        return Folder(
-            self.graph, self._split(self.box_heads, encodings) | self._split(self.score_heads, logits), self.given
-        )
+    def run(self, encodings: Floats, logits: Floats | None = None) -> Folder:
+        """A Folder in which the heads predict `encodings` (rows, 4) and `logits` (rows, columns), or no logits."""
+        values = self._split(self.box_heads, encodings)
+        if logits is not None:
+            values |= self._split(self.score_heads, logits)
+        return Folder(self.graph, values, self.given)
 
     def _split(self, heads: tuple[Ref, ...], rows: Floats) -> dict[Ref, Floats]:
         values, at = {}, 0
@@ -120,9 +121,12 @@ def _sorted_heads(
 
 def _join(graph: Graph, heads: tuple[Ref, ...]) -> Node:
     """The first node that computes from every head; with one head, the head itself."""
-    if len(heads) == 1:
-        return graph.nodes[heads[0].node]
-    common = set.intersection(*(graph.descendants([ref.node]) for ref in heads))
-    if not common:
-        raise ModelError("the heads' predictions are never joined", node=heads[0].node)
-    return graph.sorted(common)[0]
+    marks = {ref.node: 1 << i for i, ref in enumerate(heads)}
+    for node in graph.sorted(graph.descendants(marks)):
+        mark = marks.get(node.name, 0)
+        for ref in graph.data_inputs(node):
+            mark |= marks.get(ref.node, 0)
+        if mark == (1 << len(heads)) - 1:
+            return node
+        marks[node.name] = mark
+    raise ModelError("the heads' predictions are never joined", node=heads[0].node)

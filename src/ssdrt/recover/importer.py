@@ -8,7 +8,7 @@ nearest-neighbour enlargement (FPN writes it as Reshape, Mul, Reshape or Pack, P
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -58,14 +58,14 @@ class Importer:
         self.layers: list[Layer] = []
         self.below = self.graph.descendants([parts.network_input.node])
 
-    def run(self, head: Ref) -> str:
-        """Import what one head computes from; the name of its value."""
-        above = self.graph.ancestors([head.node]) & self.below
+    def run(self, heads: Sequence[Ref]) -> dict[Ref, str]:
+        """Import what the heads compute from; the name of each one's value."""
+        above = self.graph.ancestors(head.node for head in heads) & self.below
         for node in self.graph.sorted(above):
             ref = Ref(node.name)
             if ref not in self.values and node.name != self.start.node and not self._is_known(ref):
                 self._import(node)
-        return self.layer_value(head, self.graph.nodes[head.node])
+        return {head: self.layer_value(head, self.graph.nodes[head.node]) for head in heads}
 
     def _is_known(self, ref: Ref) -> bool:
         """Whether a node follows from shapes alone (sizes that are computed from Shape)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,9 @@ _INPUTS = {
     "CombinedNonMaxSuppression": {"cap": 2, "total": 3, "iou": 4, "score": 5, "sigma": -1},
 }
 """Positions among the data inputs, -1 where there is none; V3 and V4 are V5 without its last."""
+
+MAX_CHAIN = 256
+"""Nodes that one value came through, as far as anybody looks."""
 
 _ADDS = ("Add", "AddV2")
 _SORTS = ("TopKV2", "TopK")
@@ -104,7 +108,9 @@ class _Reading:
 
     def chain(self, ref: Ref | None) -> Iterable[Node]:
         """A value's maker, that one's first input's maker, and so on: what the value itself came through."""
-        while ref is not None:
+        for _ in range(MAX_CHAIN):
+            if ref is None:
+                return
             node = self.graph.nodes[ref.node]
             yield node
             inputs = self.graph.data_inputs(node)
@@ -143,15 +149,28 @@ class _Reading:
         """An input of the newer ops unless it lets everything pass; else the Greater that filters scores above them."""
         ref = self._input(node, "score")
         value = self.scalar(ref) if ref is not None else None
+        if ref is not None and value is None:
+            raise ModelError("the score threshold is no constant", node=node.name)
         if ref is not None and value is not None and np.isfinite(value):
             return Fact(_short(value), ref.node, "input of the NMS op")
-        above = self.graph.ancestors([self.graph.data_inputs(node)[1].node])
-        for other in self.above:
-            if other.op == "Greater" and other.name in above:
-                value = self.scalar(other.data[1])
-                if value is not None and not self._from_boxes(other.data[0]):
-                    return Fact(_short(value), other.data[1].node, "scores are filtered before the NMS op")
-        return Fact(float("-inf"), node.name, "no filter of scores")
+        above = self._filters.get(self.graph.data_inputs(node)[1].node)
+        if above is None:
+            return Fact(float("-inf"), node.name, "no filter of scores")
+        return Fact(
+            _short(self.scalar(above.data[1]) or 0.0), above.data[1].node, "scores are filtered before the NMS op"
+        )
+
+    @cached_property
+    def _filters(self) -> dict[str, Node]:
+        """The first Greater above each node, of those above the NMS, that compares scores with a constant."""
+        found: dict[str, Node] = {}
+        for node in self.above:
+            first = [found[ref.node] for ref in self.graph.data_inputs(node) if ref.node in found]
+            if node.op == "Greater" and self.scalar(node.data[1]) is not None and not self._from_boxes(node.data[0]):
+                first.append(node)
+            if first:
+                found[node.name] = min(first, key=lambda n: self.graph.order[n.name])
+        return found
 
     def _from_boxes(self, ref: Ref) -> bool:
         """Whether a value is made of boxes (an area, a product of sides), not of scores."""
@@ -163,7 +182,10 @@ class _Reading:
         ref = self._input(node, "sigma")
         if ref is None:
             return Fact(0.0, node.name, f"{node.op} has no soft NMS")
-        return Fact(_short(self.scalar(ref) or 0.0), ref.node, "input of the NMS op")
+        value = self.scalar(ref)
+        if value is None:
+            raise ModelError("the soft-NMS sigma is no constant", node=node.name)
+        return Fact(_short(value), ref.node, "input of the NMS op")
 
     # --- the window -----------------------------------------------------------------------------------------------
 
@@ -255,15 +277,13 @@ class _Reading:
         """What is added after the last sort: class indices become ids there."""
         sorts = [n.name for n in self.below if n.op in _SORTS]
         last = self.graph.descendants(sorts[-1:]) if sorts else {n.name for n in self.below}
+        last -= self.graph.ancestors(sorts)  # what is sorted again is no id yet
         for node in reversed(self.below):
             if node.op in _ADDS and node.name in last:
                 value = self.constant_operand(node)
-                if value is not None and value.is_integer() and not self._is_sorted_again(node, sorts):
+                if value is not None and value.is_integer():
                     return Fact(int(value), node.name, "added to the class index")
         return Fact(0, "", "nothing is added to the class index")
-
-    def _is_sorted_again(self, node: Node, sorts: list[str]) -> bool:
-        return bool(self.graph.descendants([node.name]) & set(sorts))
 
 
 def _short(value: float) -> float:

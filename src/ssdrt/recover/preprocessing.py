@@ -19,7 +19,7 @@ MAX_SIDE = 1 << 15
 """Rows or columns of a picture that a placeholder of fixed shape may take."""
 
 _SQUARE, _WIDE = (1000, 1000), (64, 2000)
-_PICTURES = (_SQUARE, _WIDE, (2000, 64), (240, 320), (333, 427), (37, 41), (720, 1280))
+_PICTURES = (_SQUARE, _WIDE, (2000, 64), (333, 427), (37, 41))
 """Picture sizes (height, width) that tell the resizers apart."""
 
 UNBOUNDED = 1 << 24
@@ -112,7 +112,7 @@ def _keep_aspect_ratio(resized: dict[Pair, Pair], final: dict[Pair, Pair], node:
     shortest, longest = resized[_SQUARE][0], max(resized[_WIDE])
     bounded = longest < shortest * _WIDE[1] // _WIDE[0]
     pad = any(final[p] != resized[p] for p in resized)
-    how = "sizes computed by the graph for pictures of seven sizes"
+    how = "sizes computed by the graph for pictures of five sizes"
     return Resizer("keep_aspect_ratio", shortest, longest if bounded else UNBOUNDED, pad=pad), how
 
 
