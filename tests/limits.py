@@ -1,7 +1,7 @@
 """Runs one untrusted input under the limits that ssdrt promises: time 1 s + 0.1 s/MB, memory 200 MB + 4x the file.
 
-Time is CPU time, so that a busy machine fails nothing; memory is the growth of the process's peak (Linux; elsewhere
-it is not measured).
+Time is CPU time of the processor that the limits were set on (`slowness`), so that neither a busy nor a slow machine
+fails anything; memory is the growth of the process's peak (Linux; elsewhere it is not measured).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from ssdrt.errors import SsdrtError
 
 SECONDS, SECONDS_PER_BYTE = 1.0, 0.1e-6
 BYTES, BYTES_PER_BYTE = 200_000_000, 4
+PACE = 0.014
+"""CPU seconds of `_work` on the processor that the limits are meant for."""
 HANG = 20.0
 """CPU seconds after which an input that does not come back is given up."""
 
@@ -58,11 +60,26 @@ def judge(work: Callable[[], object], size: int) -> Verdict:
         kind, detail = type(error).__name__, str(error)
     seconds, grown = time.process_time() - start, _peak() - before
     if kind in ("loaded", "refused"):
-        if seconds > SECONDS + SECONDS_PER_BYTE * size:
+        limit = SECONDS + SECONDS_PER_BYTE * size
+        if seconds > limit and seconds > limit * slowness():
             kind = "slow"
         elif grown > BYTES + BYTES_PER_BYTE * size:
             kind = "large"
     return Verdict(kind, detail, seconds, grown)
+
+
+def slowness() -> float:
+    """How many times as long as there plain Python takes here and now; 1 to 4, so that a hang stays one."""
+    start = time.process_time()
+    _work()
+    return min(4.0, max(1.0, (time.process_time() - start) / PACE))
+
+
+def _work() -> int:
+    total = 0
+    for number in range(300_000):
+        total += number & 7 if number % 3 else len(str(number))
+    return total
 
 
 @contextlib.contextmanager

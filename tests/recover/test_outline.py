@@ -106,6 +106,14 @@ def test_graph_that_decodes_its_pictures_starts_behind_the_decoder():
     assert recover(surgery.graph).input_size == (96, 128)
 
 
+@pytest.mark.parametrize(("name", "output"), [("concat", 7), ("Postprocessor/scale_logits", 1)])
+def test_output_that_an_op_does_not_have(name, output):
+    surgery = Surgery()
+    surgery.replace_input(name, f"{name}:{output}")
+    with pytest.raises(ModelError):
+        recover(surgery.graph)
+
+
 def test_weights_that_are_variables():
     surgery = Surgery()
     for name in surgery.names("Const", "BoxEncodingPredictor/weights"):

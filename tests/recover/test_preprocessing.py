@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from build import node
+from build import const, node
 from ssdrt.engines import reference
 from ssdrt.errors import ModelError
 from ssdrt.graph.writer import NodeSpec, Shape
@@ -79,10 +79,38 @@ def test_resizer_that_is_neither_is_refused():
         recover(surgery.graph)
 
 
+def test_padding_of_each_channel_by_its_own_value():
+    surgery = keep_aspect_ratio(96, 160, pad=0.0)
+    surgery.replace_input("padded", "stacked")
+    surgery.add(node("Unpack", "channels", RESIZE, num=3, axis=3), const("three_sides", [0, 1, 2], "int32"),
+                node("GatherV2", "pads_3", "pads", "three_sides", "first"))  # fmt: skip
+    for i, value in enumerate((124.0, 116.0, 104.0)):
+        surgery.add(const(f"grey{i}", value), node("PadV2", f"padded{i}", f"channels:{i}", "pads_3", f"grey{i}"))
+    surgery.add(node("Pack", "stacked", "padded0", "padded1", "padded2", axis=3))
+    assert resizer_of(surgery).pad_value == (124, 116, 104)
+
+
+def test_padding_after_the_normalisation_is_brought_back_to_pixels():
+    surgery = keep_aspect_ratio(96, 160, pad=0.0)
+    surgery.replace_input("Preprocessor/sub", BATCH)
+    surgery.nodes["Preprocessor/mul"].inputs[1] = b"Cast"
+    for name in (*surgery.names("Shape", "Preprocessor/map"), *surgery.names("TensorArrayScatterV3", "Preprocessor")):
+        surgery.replace_input("Cast", "Preprocessor/sub", name)
+    assert resizer_of(surgery).pad_value == pytest.approx((127.5, 127.5, 127.5))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, b"grey"])
+def test_padding_by_what_is_no_number_is_refused(value):
+    surgery = keep_aspect_ratio(96, 160, pad=114.0)
+    surgery.set("grey", value, "string" if isinstance(value, bytes) else "float32")
+    with pytest.raises(ModelError, match="padding's value is no constant"):
+        recover(surgery.graph)
+
+
 def test_padding_by_a_computed_value_is_refused():
     surgery = keep_aspect_ratio(96, 160, pad=114.0)
     surgery.nodes["padded"].inputs[2] = b"factor"
-    with pytest.raises(ModelError, match="padding's value is computed"):
+    with pytest.raises(ModelError, match="padding's value is no constant"):
         recover(surgery.graph)
 
 

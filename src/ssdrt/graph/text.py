@@ -16,7 +16,7 @@ from ssdrt.graph.reader import parse_graph
 from ssdrt.graph.wire import BYTES, FIXED32, FIXED64, VARINT, encode_field
 
 MAX_DEPTH = 100
-MAX_TOKENS, BYTES_PER_TOKEN = 400_000, 16
+MAX_TOKENS, BYTES_PER_TOKEN = 400_000, 32
 """Words of a file: the first number, and one for every so many bytes (the largest SSD export seen has one in 50)."""
 
 _SCHEMA: dict[str, dict[str, tuple[int, str]]] = {

@@ -135,8 +135,8 @@ def _pad_value(parts: Outline) -> tuple[float, float, float]:
     values = []
     for n in pads:
         value = folder.value(n.data[2]) if n.op == "PadV2" and len(n.data) > 2 else np.float32(0)
-        if value is None or value.shape != ():
-            raise ModelError("the padding's value is computed", node=n.name)
+        if value is None or value.shape != () or value.dtype.kind not in "fiu" or not np.isfinite(value):
+            raise ModelError("the padding's value is no constant number", node=n.name)
         values.append(float(value))
     if len(values) == 3:
         stack = next((n for n in graph.of("Pack") if {r.node for r in n.data} == {p.name for p in pads}), None)

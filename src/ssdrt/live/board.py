@@ -1,0 +1,125 @@
+"""What a live run shows, and what a viewer may change: the newest `Snapshot` of every source, and the `Controls`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from ssdrt.detections import Detections
+from ssdrt.sources.base import Frame
+
+State = Literal["ONLINE", "STALE", "OFFLINE"]
+"""Frames come; none came for longer than the stream's own rate explains; it is closed and is opened again later."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a source is doing.
+
+    reason: one sentence for a source that is not ONLINE, without credentials.
+    capture_fps: frames that came in a second, lately. dropped: frames never detected in, as newer ones were there.
+    reconnects: how often it was opened again.
+    """
+
+    state: State
+    reason: str = ""
+    capture_fps: float = 0.0
+    dropped: int = 0
+    reconnects: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The newest picture of one source with what was found in it; nothing of it changes afterwards.
+
+    source: its name, without credentials. frame, found: None until the first frame came.
+    arrived: `time.monotonic()` when the frame came in. latency: seconds from then to the end of detection.
+    detect_fps: detections a second, lately. extra: what the tracker adds: counts, events, zones.
+    """
+
+    source: str
+    status: Status
+    frame: Frame | None = None
+    found: Detections | None = None
+    arrived: float = 0.0
+    latency: float = 0.0
+    detect_fps: float = 0.0
+    extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What viewers may change while it runs: least score, names or ids of the only classes wanted (None: all)."""
+
+    score_threshold: float
+    classes: tuple[str, ...] | None = None
+    paused: bool = False
+
+
+class Controls:
+    """The settings in force; any thread may read and change them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings now; read once a frame."""
+        return self._settings
+
+    def change(self, **changes: Any) -> Settings:
+        """Replace some fields of the settings; returns the new ones."""
+        with self._lock:
+            self._settings = replace(self._settings, **changes)
+            return self._settings
+
+
+class Board:
+    """The newest snapshot of every source. Whoever posts never waits; whoever is slow sees the newest and misses some."""
+
+    def __init__(self) -> None:
+        self._news = threading.Condition()
+        self._newest: dict[str, tuple[int, Snapshot]] = {}
+        self._version = 0
+        self._closed = False
+
+    def post(self, snapshot: Snapshot) -> None:
+        """Put up the newest snapshot of its source."""
+        with self._news:
+            self._version += 1
+            self._newest[snapshot.source] = self._version, snapshot
+            self._news.notify_all()
+
+    def close(self) -> None:
+        """End the run: everybody who waits returns."""
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run has ended."""
+        return self._closed
+
+    def snapshots(self) -> list[tuple[int, Snapshot]]:
+        """The newest of every source with their versions, in the order in which the sources first appeared."""
+        with self._news:
+            return list(self._newest.values())
+
+    def wait(self, seen: int, seconds: float, source: str | None = None) -> tuple[int, Snapshot] | None:
+        """The newest snapshot (of one source) with a version above `seen`; None when none came in time or it ended."""
+        end = time.monotonic() + seconds
+        with self._news:
+            while True:
+                fresh = [pair for name, pair in self._newest.items() if source in (None, name) and pair[0] > seen]
+                if fresh:
+                    return max(fresh, key=lambda pair: pair[0])
+                left = end - time.monotonic()
+                if self._closed or left <= 0:
+                    return None
+                self._news.wait(left)
