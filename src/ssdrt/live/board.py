@@ -80,7 +80,7 @@ class Controls:
 
 
 class Board:
-    """The newest snapshot of every source. Whoever posts never waits; whoever is slow sees the newest and misses some."""
+    """The newest snapshot of every source. Posting never waits; who is slow sees the newest only."""
 
     def __init__(self) -> None:
         self._news = threading.Condition()
