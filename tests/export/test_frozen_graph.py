@@ -11,7 +11,7 @@ from ssdrt.engines.reference import ReferenceEngine
 from ssdrt.errors import ModelError
 from ssdrt.export import write_frozen_graph
 from ssdrt.graph import graph_from_bytes
-from ssdrt.model import Activation, Clip, Fact, LabelMap, Resizer
+from ssdrt.model import Activation, Clip, Conv, DepthwiseConv, Fact, LabelMap, Resizer
 from ssdrt.pipeline import detect_picture, graph_parameters
 from ssdrt.recover import recover
 from tiny_ssd import HEIGHT, WIDTH, tiny_pixels, tiny_ssd
@@ -144,6 +144,42 @@ def test_shared_weights_are_written_once():
     assert len(write_frozen_graph(apart)) - len(write_frozen_graph(shared)) > weights.nbytes
 
 
+def halved(model):
+    """The model with the weights and biases of its convolutions rounded to float16."""
+    arrays = {}  # shared ones stay shared
+
+    def rounded(array):
+        return arrays.setdefault(id(array), array.astype(np.float16).astype(np.float32))
+
+    return dataclasses.replace(
+        model,
+        layers=tuple(
+            dataclasses.replace(one, weights=rounded(one.weights), bias=rounded(one.bias))
+            if isinstance(one, (Conv, DepthwiseConv))
+            else one
+            for one in model.layers
+        ),
+    )
+
+
+def test_weights_kept_in_float16_come_back_rounded():
+    model = recover(demo_graph())
+    data = write_frozen_graph(model, weights="float16")
+    again = recover(graph_from_bytes(data))
+    assert layers(again) == layers(halved(model))
+    assert facts(again) == facts(model)
+    assert write_frozen_graph(again, weights="float16") == data
+    parameters = sum(one.weights.size + one.bias.size for one in model.layers if isinstance(one, (Conv, DepthwiseConv)))
+    assert len(data) < len(write_frozen_graph(model)) - 2 * parameters
+
+
+def test_a_weight_that_float16_does_not_hold_is_refused():
+    layer = next(one for one in tiny_ssd().layers if one.name == "depthwise")
+    with pytest.raises(ModelError, match="a weight of 70000, and float16 ends at 65504") as caught:
+        write_frozen_graph(with_layer(tiny_ssd(), "depthwise", bias=np.full_like(layer.bias, 7e4)), weights="float16")
+    assert caught.value.node == "depthwise/biases"
+
+
 RESIZES = [
     *({"method": method} for method in ("bilinear", "nearest", "bicubic", "area")),
     *({"method": method, "align_corners": True} for method in ("bilinear", "nearest", "bicubic", "area")),
@@ -216,10 +252,11 @@ FOR_TENSORFLOW = {
 }
 
 
-@pytest.mark.parametrize("name", FOR_TENSORFLOW)
+@pytest.mark.parametrize("name", [*FOR_TENSORFLOW, "float16"])
 def test_tensorflow_detects_what_we_detect(name):
     tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed; it is no dependency of ssdrt")
-    data, picture = write_frozen_graph(FOR_TENSORFLOW[name]()), demo_picture()[:90, :140]
+    model, weights = (recover(demo_graph()), name) if name == "float16" else (FOR_TENSORFLOW[name](), "float32")
+    data, picture = write_frozen_graph(model, weights), demo_picture()[:90, :140]
     names = [f"{name}:0" for name in ("detection_boxes", "detection_scores", "detection_classes", "num_detections")]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.import_graph_def(tf.compat.v1.GraphDef.FromString(data), name="")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdrt.errors import ModelError
 from ssdrt.graph.writer import Attribute, NodeSpec
+
+Precision: TypeAlias = Literal["float32", "float16"]
 
 Value: TypeAlias = "str | bytes | float | Sequence[int] | Sequence[float] | NDArray[Any]"
 """An input: a str is an output of a node, all else becomes a Const of its own (float32 or int32)."""
@@ -96,7 +99,8 @@ _OPS: dict[str, _Op] = {
 class GraphBuilder:
     """Collects nodes. A method that writes one returns its name, which is also its first output; ":1" is the second."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Precision = "float32") -> None:
+        self.weights = weights
         self.nodes: list[NodeSpec] = []
         self._types: dict[str, str] = {}
         self._used: Counter[str] = Counter()
@@ -129,15 +133,30 @@ class GraphBuilder:
         return self._constant(value, self._unique(name))
 
     def variable(self, value: NDArray[np.float32], name: str) -> str:
-        """A trained parameter as freezing leaves it: Const `name`, read through Identity `name`/read.
+        """A trained parameter as freezing leaves it: Const `name`, read through Identity `name`/read, or through Cast
+        where it is kept in float16.
 
         The same array once more is the same variable: predictors share their weights among feature maps.
+
+        Raises
+        ------
+        ModelError: a value that float16 does not hold.
         """
         if id(value) not in self._variables:
-            constant = self.constant(value, name)
-            read = self.op("Identity", constant, name=f"{name}/read", _class=(f"loc:@{constant}".encode(),))
+            read = self._read_half(value, name) if self.weights == "float16" else self._read(value, name)
             self._variables[id(value)] = value, read  # the array as well: while it lives, its id is its own
         return self._variables[id(value)][1]
+
+    def _read(self, value: NDArray[np.float32], name: str) -> str:
+        constant = self.constant(value, name)
+        return self.op("Identity", constant, name=f"{name}/read", _class=(f"loc:@{constant}".encode(),))
+
+    def _read_half(self, value: NDArray[np.float32], name: str) -> str:
+        with np.errstate(over="ignore"):
+            half = value.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise ModelError(f"a weight of {np.abs(value).max():g}, and float16 ends at 65504", node=name)
+        return self.op("Cast", self.constant(half, name), name=f"{name}/read", DstT="float32")
 
     def concat(self, values: Sequence[Value], axis: int) -> str:
         """ConcatV2; of a single value, Identity, as `tf.concat` does."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ssdrt.errors import ModelError
 from ssdrt.export.anchors import write_anchors
-from ssdrt.export.builder import GraphBuilder
+from ssdrt.export.builder import GraphBuilder, Precision
 from ssdrt.export.layers import write_layers
 from ssdrt.export.postprocessor import write_postprocessor
 from ssdrt.export.preprocessor import has_fixed_size, write_preprocessor
@@ -16,8 +16,13 @@ from ssdrt.model import Crop, Resize, SsdModel
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
 
 
-def write_frozen_graph(model: SsdModel) -> bytes:
+def write_frozen_graph(model: SsdModel, weights: Precision = "float32") -> bytes:
     """A serialised GraphDef, from image_tensor (uint8 RGB) to detection_boxes, _scores, _classes and num_detections.
+
+    Parameters
+    ----------
+    weights: "float16" keeps weights and biases of convolutions in half the bytes and casts them to float32, in which
+        everything is computed as before.
 
     Reading it back gives an equal model: the same layers under the same names, the same facts. Three things come back
     in other words: padding that is not TensorFlow's SAME as a `Pad` layer, swish as sigmoid and product, a two-sided
@@ -26,11 +31,12 @@ def write_frozen_graph(model: SsdModel) -> bytes:
 
     Raises
     ------
-    ModelError: TensorFlow has no counterpart of something in the model; the message says of what.
+    ModelError: TensorFlow has no counterpart of something in the model, or float16 none of a weight; the message says
+        of what.
     GraphError: more than 2 GB.
     """
     _check(model)
-    g = GraphBuilder()
+    g = GraphBuilder(weights)
     image, true_shapes = write_preprocessor(g, model.preprocessing)
     values = write_layers(g, model, image)
     boxes, scores = [], []

@@ -173,7 +173,7 @@ def _pad(_: Node, x: list[Array]) -> Array:
 
 def _cast(node: Node, x: list[Array]) -> Array:
     dtype = node.text("DstT", "float32")
-    return x[0].astype("float32" if dtype in ("float16", "bfloat16") else dtype)
+    return x[0].astype("float32" if dtype in ("float16", "bfloat16") else dtype, copy=False)
 
 
 def _select(node: Node, x: list[Array]) -> Array:
