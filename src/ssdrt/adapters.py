@@ -24,17 +24,23 @@ def to_json(found: Detections, *, source: str = "", index: int = 0, time: float 
     index: number of the frame in its source.
     time: time stamp of the frame in seconds, None for a photo.
     """
-    rows = zip(_decimals(found.boxes_xyxy), _decimals(found.scores), found.class_ids, found.labels, strict=True)
+    rows: list[Json] = [
+        {"box": box, "score": score, "class_id": int(class_id), "label": str(label)}
+        for box, score, class_id, label in zip(
+            _decimals(found.boxes_xyxy), _decimals(found.scores), found.class_ids, found.labels, strict=True
+        )
+    ]
+    if found.track_ids is not None:
+        for row, track in zip(rows, found.track_ids.tolist(), strict=True):
+            row["track_id"] = track if track > 0 else None
     return {
         "source": source,
         "index": index,
         "time": time,
         "width": found.width,
         "height": found.height,
-        "detections": [
-            {"box": box, "score": score, "class_id": int(class_id), "label": str(label)}
-            for box, score, class_id, label in rows
-        ],
+        "detections": rows,
+        **found.extra,
     }
 
 
@@ -60,6 +66,7 @@ def to_supervision(found: Detections) -> Any:
         confidence=found.scores,
         class_id=found.class_ids,
         data={"class_name": found.labels},
+        tracker_id=found.track_ids,
     )
 
 

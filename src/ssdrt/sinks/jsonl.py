@@ -2,15 +2,17 @@
 
 The record: {"source": str, "index": int, "time": float|null, "width": int, "height": int, "detections":
 [{"box": [x0, y0, x1, y1], "score": float, "class_id": int, "label": str}]}; boxes in pixels of the original picture,
-class ids as in the label map, best score first.
+class ids as in the label map, best score first. With tracking each detection has "track_id": int|null; counts, zones,
+lines and events are further fields of the record.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
@@ -79,30 +81,40 @@ def _parse(line: bytes) -> Record:
             "width": int(width),
             "height": int(height),
             "detections": list(rows),
+            **extra,
         }:
-            return Record(source, index, time, _detections(rows, width, height))
+            return Record(source, index, time, _detections(rows, width, height, cast("dict[str, Any]", extra)))
     raise ValueError("source, index, time, width, height or detections is missing or of another type")
 
 
-def _detections(rows: list[object], width: int, height: int) -> Detections:
+def _detections(rows: list[object], width: int, height: int, extra: Mapping[str, Any]) -> Detections:
     fields = [_fields(row) for row in rows]
+    boxes, scores, class_ids, labels, tracks = zip(*fields, strict=True) if fields else ((),) * 5
+    tracked = any(track is not None for track in tracks)
     with np.errstate(over="ignore"):
-        boxes_xyxy = np.array([box for box, *_ in fields], np.float32).reshape(-1, 4)
-        scores = np.array([score for _, score, *_ in fields], np.float32)
-    if not (np.isfinite(boxes_xyxy).all() and np.isfinite(scores).all()):
+        found = Detections(
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.array(scores, np.float32),
+            np.array(class_ids, np.int64),
+            np.array(labels, np.str_),
+            width,
+            height,
+            np.array([-1 if track is None else track for track in tracks], np.int64) if tracked else None,
+            extra,
+        )
+    if not (np.isfinite(found.boxes_xyxy).all() and np.isfinite(found.scores).all()):
         raise ValueError("a box or score is not a finite number")
-    class_ids = np.array([class_id for *_, class_id, _ in fields], np.int64)
-    labels = np.array([label for *_, label in fields], np.str_)
-    return Detections(boxes_xyxy, scores, class_ids, labels, width, height)
+    return found
 
 
-def _fields(row: object) -> tuple[list[float], float, int, str]:
+def _fields(row: object) -> tuple[list[float], float, int, str, int | None]:
     match row:
         case {
             "box": [int() | float(), int() | float(), int() | float(), int() | float()] as box,
             "score": int() | float() as score,
             "class_id": int(class_id),
             "label": str(label),
-        }:
-            return box, score, class_id, label
+            **rest,
+        } if isinstance(track := rest.get("track_id"), int | None):
+            return box, score, class_id, label, track
     raise ValueError(f"not a detection: {row!r}")

@@ -11,11 +11,12 @@ from ssdrt.detections import Detections
 from ssdrt.sinks.base import LineFile
 from ssdrt.sources.base import Frame
 
-COLUMNS = ("source", "index", "time", "width", "height", "x0", "y0", "x1", "y1", "score", "class_id", "label")
+COLUMNS = ("source", "index", "time", "width", "height", "x0", "y0", "x1", "y1", "score", "class_id", "label",
+           "track_id")  # fmt: skip
 
 
 class CsvTable:
-    """Writes the rows of each frame as it comes; boxes in pixels of the original picture."""
+    """Writes the rows of each frame as it comes; boxes in pixels of the original picture, no track_id is empty."""
 
     def __init__(self, path: str) -> None:
         self._lines = LineFile(path)
@@ -24,8 +25,9 @@ class CsvTable:
     def write(self, frame: Frame, found: Detections) -> None:
         """Append the rows of one frame; one in which nothing was found has none."""
         record = to_json(found, source=frame.source, index=frame.index, time=frame.time)
-        *about, rows = record.values()
-        self._append([(*about, *row["box"], row["score"], row["class_id"], row["label"]) for row in rows])
+        about = [record[name] for name in COLUMNS[:5]]
+        rows = [(*about, *row["box"], *(row.get(name) for name in COLUMNS[9:])) for row in record["detections"]]
+        self._append(rows)
 
     def close(self) -> None:
         """Close the file."""
