@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,3 +66,10 @@ def test_without_supervision_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(MissingExtra, match=r"pip install 'ssdrt\[supervision\]'"):
         to_supervision(FOUND)
+
+
+def test_tracks_and_extra_are_further_fields():
+    tracked = replace(FOUND, track_ids=np.array([7, -1]), extra={"counts": {"person": 1}})
+    record = to_json(tracked[::-1])
+    assert [row["track_id"] for row in record["detections"]] == [None, 7]
+    assert record["counts"] == {"person": 1}

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,3 +132,14 @@ def test_mutated_files_raise_nothing_but_source_errors(tmp_path):
 def test_file_that_is_not_there(tmp_path):
     with pytest.raises(SourceError, match="No such file"):
         next(read_jsonl(tmp_path / "missing.jsonl"))
+
+
+def test_tracks_and_extra_are_read_back(tmp_path, make_frame, found):
+    sink, extra = JsonLines(str(tmp_path / "out.jsonl")), {"zones": {"a": {"counts": {"person": 1}}}, "events": []}
+    sink.write(make_frame(), replace(found, track_ids=np.array([-1, 12]), extra=extra))
+    sink.write(make_frame(), found)
+    sink.close()
+    tracked, plain = read_jsonl(tmp_path / "out.jsonl")
+    assert tracked.found.track_ids.tolist() == [-1, 12]
+    assert tracked.found.extra == extra
+    assert plain.found.track_ids is None

@@ -13,7 +13,8 @@ WEAKEST = 0.1
 """Least score of a detection that can continue a track."""
 
 MEMORY = 1.0
-"""Seconds that a track outlives its last strong detection; ByteTrack's 30 frames of 30 Hz."""
+"""Seconds that a track outlives its last strong detection; ByteTrack's 30 frames of 30 Hz. So tracking needs more than
+one frame a second."""
 
 STRONG, WEAK, YOUNG = 0.8, 0.5, 0.7
 """Highest costs of a pair: known tracks with strong detections (1 - IoU * score), seen ones with weak (1 - IoU), and
@@ -49,8 +50,9 @@ class Tracker:
         if self._time is not None and time <= self._time:
             self._clear()
         first, before = self._time is None, self._time
+        self._keep(time - self._strong_at <= MEMORY)
         if before is not None:
-            self._motion.predict(min(time - before, MEMORY))
+            self._motion.predict(time - before)
         self._time = time
 
         boxes_xyxy = found.boxes_xyxy.astype(np.float64)
@@ -73,7 +75,7 @@ class Tracker:
         track_of[new] = np.arange(len(self._ids), len(self._ids) + len(new))
         self._begin(found.class_ids[new], boxes_xyxy[new], time, first)
         ids = np.where(track_of >= 0, np.append(self._ids, -1)[track_of], -1)
-        self._forget(time)
+        self._keep((self._ids > 0) | (self._seen_at == time))
         return ids
 
     def _pair(
@@ -104,12 +106,11 @@ class Tracker:
         self._strong_at = np.concatenate([self._strong_at, np.full(len(ids), time)])
         self._seen_at = np.concatenate([self._seen_at, np.full(len(ids), time)])
 
-    def _forget(self, time: float) -> None:
-        """Drop what was not seen strongly for too long, and what was seen but once, before this frame."""
-        keep = (time - self._strong_at <= MEMORY) & ((self._ids > 0) | (self._seen_at == time))
-        self._motion.keep(keep)
-        self._ids, self._classes = self._ids[keep], self._classes[keep]
-        self._strong_at, self._seen_at = self._strong_at[keep], self._seen_at[keep]
+    def _keep(self, which: NDArray[np.bool_]) -> None:
+        """Forget the other tracks."""
+        self._motion.keep(which)
+        self._ids, self._classes = self._ids[which], self._classes[which]
+        self._strong_at, self._seen_at = self._strong_at[which], self._seen_at[which]
 
     def _next_id(self) -> int:
         self._last_id += 1

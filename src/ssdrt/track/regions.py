@@ -52,7 +52,7 @@ def read_region(text: str, least: int, most: int | None = None) -> Region:
     except ValueError:
         numbers = []
     count = len(numbers) // 2
-    if not (name.strip() and equals) or len(numbers) % 2 or not all(map(math.isfinite, numbers)) or min(numbers) < 0:
+    if not (name.strip() and equals and numbers) or len(numbers) % 2 or not all(0 <= n < math.inf for n in numbers):
         raise ValueError(f"{text!r} is not NAME=x0,y0,x1,y1,... in pixels, or in parts of the picture from 0 to 1")
     if count < least or (most is not None and count > most):
         needed = f"{least} points" if most == least else f"at least {least} points"
