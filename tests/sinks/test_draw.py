@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ssdrt.detections import Detections
-from ssdrt.sinks.draw import DARK, annotate, colour_of, font_for
+from ssdrt.sinks.draw import DARK, annotate, colour_of, draw_on
+from ssdrt.sinks.fonts import font_for
 
 GROUND = 128
 
@@ -105,6 +106,32 @@ def test_labels_of_close_boxes_do_not_cover_each_other():
     for class_id, picture in zip((1, 2), alone, strict=True):
         whole = shares(picture, colour_of(class_id))[:60].sum()
         assert shares(image, colour_of(class_id)).sum() >= whole
+
+
+def test_sides_of_a_box_are_alike():
+    image = drawn(one((40, 50, 140, 150), label="", score=0, size=(180, 180)))
+    square = image[50:150, 40:140]
+    np.testing.assert_array_equal(square[-20:], square[-20:, ::-1])
+    np.testing.assert_array_equal(square[30:, :10], square[30:, -10:][:, ::-1])
+    np.testing.assert_array_equal(square[-10:, 30:70], square[30:70, -10:].transpose(1, 0, 2))
+    assert shares(image, DARK)[149, 40:140].all()
+    assert shares(image, colour_of(1))[148, 41:139].all()
+
+
+@pytest.mark.parametrize("box", [(50, 100, 51, 140), (50, 100, 54, 140), (50, 100, 150, 103), (50, 100, 53, 103)])
+def test_thin_boxes_do_not_grow(box):
+    image = drawn(one(box, label=""))[100:]  # below the label
+    rows, columns = np.nonzero((image != GROUND).any(axis=2))
+    assert (columns.min(), rows.min() + 100, columns.max() + 1, rows.max() + 101) == box
+
+
+def test_in_place_and_in_a_smaller_picture():
+    found = one((50, 60, 150, 120), size=(200, 150))
+    canvas = np.full((150, 200, 3), GROUND, np.uint8)
+    draw_on(canvas, found)
+    np.testing.assert_array_equal(canvas, drawn(found))
+    large = one((100, 120, 300, 240), size=(400, 300))
+    np.testing.assert_array_equal(annotate(np.full((150, 200, 3), GROUND, np.uint8), large), canvas)
 
 
 def test_font_that_has_the_characters_is_found():

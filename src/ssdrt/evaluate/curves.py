@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.evaluate.row import Row
-from ssdrt.sinks.draw import Colour, font_for
+from ssdrt.sinks.draw import Colour
+from ssdrt.sinks.fonts import font_for
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,7 +10,8 @@ import numpy as np
 
 from ssdrt.evaluate.data_set import DataSet, Picture
 from ssdrt.evaluate.row import Row
-from ssdrt.sinks.draw import DARK, Colour, font_for
+from ssdrt.sinks.draw import DARK, Colour
+from ssdrt.sinks.fonts import font_for
 from ssdrt.sources.photo import read_photo
 
 if TYPE_CHECKING:

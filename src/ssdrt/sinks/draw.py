@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
+from ssdrt.sinks.fonts import font_for
 from ssdrt.sources.base import Pixels
 
 if TYPE_CHECKING:
-    from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
 Rect = tuple[int, int, int, int]
@@ -26,24 +23,24 @@ Rect = tuple[int, int, int, int]
 Colour = tuple[int, int, int]
 """Red, green, blue, 0..255."""
 
+Stamp = tuple[int, int, Pixels]
+"""Left, top and the pixels of a label, all of it inside the picture; labels that say the same share their pixels."""
+
 DARK = (16, 16, 16)
-
-FONTS = ("NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf", "NotoSansCJK-Regular.ttc",
-         "msyh.ttc", "malgun.ttf", "NotoSansArabic-Regular.ttf", "NotoSansDevanagari-Regular.ttf",
-         "Nirmala.ttf")  # fmt: skip
-"""Looked for among the system's fonts when a label has characters that Pillow's built-in font (ASCII) lacks."""
-
-NOT_A_CHARACTER = "\U0010ffff"
 LONGEST_LABEL = 60  # characters
 
 
 @dataclass(frozen=True)
-class Label:
-    """Where a label goes, and what it says in which font."""
+class Layout:
+    """What is drawn where in a picture, best first: it is drawn last, to be on top. All boxes go before all labels.
 
-    rect: Rect
-    text: str
-    font: FreeTypeFont
+    boxes: each with its colour. line: how thick it is, in pixels, between two dark lines of `rim` pixels.
+    """
+
+    boxes: list[tuple[Rect, Colour]]
+    labels: list[Stamp]
+    line: int
+    rim: int
 
 
 def annotate(image: Pixels, found: Detections) -> Pixels:
@@ -52,23 +49,46 @@ def annotate(image: Pixels, found: Detections) -> Pixels:
     Parameters
     ----------
     image: (height, width, 3) uint8 RGB.
-    found: boxes in pixels of `image`.
+    found: what was found in it, or in a larger or smaller version of it.
     """
-    from PIL import Image, ImageDraw
+    canvas = np.array(image, order="C")
+    draw_on(canvas, found)
+    return canvas
 
-    picture = Image.fromarray(image)
-    draw = ImageDraw.Draw(picture)
-    side = math.sqrt(picture.width * picture.height)
-    rects = [_visible(box_xyxy, picture.width, picture.height) for box_xyxy in found.boxes_xyxy]
+
+def draw_on(canvas: Pixels, found: Detections) -> None:
+    """As `annotate`, in place.
+
+    Parameters
+    ----------
+    canvas: (height, width, 3) uint8 RGB, writable.
+    """
+    height, width = canvas.shape[:2]
+    drawn = layout(found, width, height)
+    for rect, colour in reversed(drawn.boxes):
+        _draw_box(canvas, rect, colour, drawn.line, drawn.rim)
+    for left, top, label in reversed(drawn.labels):
+        canvas[top : top + label.shape[0], left : left + label.shape[1]] = label
+
+
+def layout(found: Detections, width: int, height: int) -> Layout:
+    """What there is to draw in a picture of this size.
+
+    Parameters
+    ----------
+    found: boxes in pixels of the original picture, which may have another size.
+    """
+    side = math.sqrt(width * height)
+    line, size = max(1, round(side / 250)), max(10, round(side / 40))
+    rects = _visible(found, width, height)
     colours = [colour_of(class_id) for class_id in found.class_ids.tolist()]
-    for rect, colour in zip(reversed(rects), reversed(colours), strict=True):
-        _draw_box(draw, rect, colour, max(1, round(side / 250)))
-    names = [(str(label), f"{score:.0%}") for label, score in zip(found.labels, found.scores, strict=True)]
-    labels = _labels(rects, names, max(10, round(side / 40)), picture.size)
-    for label, colour in zip(reversed(labels), reversed(colours), strict=True):
-        if label is not None:
-            _draw_label(draw, label, colour)
-    return np.asarray(picture)
+    taken, labels = list[Rect](), list[Stamp]()
+    for rect, colour, name, score in zip(rects, colours, found.labels.tolist(), found.scores.tolist(), strict=True):
+        label = _label(name, f"{score:.0%}", size, colour, width)
+        if label is not None and label.shape[0] <= height:
+            taken.append(_place(rect, label.shape[1], label.shape[0], width, height, taken))
+            labels.append((*taken[-1][:2], label))
+    return Layout(list(zip(rects, colours, strict=True)), labels, line, max(1, line // 4))
 
 
 @lru_cache
@@ -82,79 +102,68 @@ def colour_of(class_id: int) -> Colour:
     return red, green, blue
 
 
-@lru_cache(maxsize=1024)
-def font_for(label: str, size: int) -> FreeTypeFont:
-    """Pillow's built-in font, or that one of the system's `FONTS` that has the most characters of `label`.
-
-    Parameters
-    ----------
-    size: in pixels.
-    """
-    from PIL import ImageFont
-
-    built_in = cast("FreeTypeFont", ImageFont.load_default(size))
-    if label.isascii():
-        return built_in
-    return min((built_in, *_system_fonts(size)), key=lambda font: _missing(font, label))
+def _visible(found: Detections, width: int, height: int) -> list[Rect]:
+    """The boxes rounded to whole pixels of a picture of this size, at least one pixel large."""
+    if not len(found):
+        return []
+    limit = np.array([width, height], np.float32)
+    corners = found.boxes_xyxy.reshape(-1, 2, 2) * (limit / (found.width, found.height)).astype(np.float32)
+    low = np.floor(np.clip(corners[:, 0], 0, limit - 1)).astype(np.int64)
+    high = np.maximum(np.ceil(np.clip(corners[:, 1], 1, limit)).astype(np.int64), low + 1)
+    return [(*pair[:2], *pair[2:]) for pair in np.concatenate([low, high], 1).tolist()]
 
 
-def _system_fonts(size: int) -> Iterator[FreeTypeFont]:
-    from PIL import ImageFont
-
-    for name in FONTS:
-        with suppress(OSError):  # not on this system
-            yield ImageFont.truetype(name, size)
-
-
-def _missing(font: FreeTypeFont, text: str) -> int:
-    """How many characters of `text` the font shows as its "no such character" box."""
-    box = bytes(font.getmask(NOT_A_CHARACTER))
-    return sum(bytes(font.getmask(character)) == box for character in text)
-
-
-def _visible(box_xyxy: NDArray[np.float32], width: int, height: int) -> Rect:
-    """The box rounded to whole pixels of the picture, at least one pixel large."""
-    x0, y0 = (int(min(max(v, 0), limit - 1)) for v, limit in zip(box_xyxy[:2], (width, height), strict=True))
-    x1, y1 = (math.ceil(min(max(v, 1), limit)) for v, limit in zip(box_xyxy[2:], (width, height), strict=True))
-    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
-
-
-def _draw_box(draw: ImageDraw, rect: Rect, colour: Colour, line: int) -> None:
+def _draw_box(canvas: Pixels, rect: Rect, colour: Colour, line: int, rim: int) -> None:
     """The box in its colour between two thin dark lines, so that it shows on any ground."""
-    x0, y0, x1, y1 = rect[0], rect[1], rect[2] - 1, rect[3] - 1
-    rim = max(1, line // 4)
-    draw.rectangle((x0, y0, x1, y1), outline=DARK, width=line + 2 * rim)
-    if x1 - x0 > 2 * rim and y1 - y0 > 2 * rim:
-        draw.rectangle((x0 + rim, y0 + rim, x1 - rim, y1 - rim), outline=colour, width=line)
+    x0, y0, x1, y1 = rect
+    thick = line + 2 * rim
+    if min(x1 - x0, y1 - y0) <= 2 * thick:
+        for inset, paint in ((0, DARK), (rim, colour), (rim + line, DARK)):
+            canvas[y0 + inset : max(y1 - inset, 0), x0 + inset : max(x1 - inset, 0)] = paint
+        return
+    top, right, bottom, left = _sides(colour, line, rim, max(canvas.shape))
+    canvas[y0 : y0 + thick, x0 : x1 - thick] = top[:, : x1 - thick - x0]
+    canvas[y0 : y1 - thick, x1 - thick : x1] = right[: y1 - thick - y0]
+    canvas[y1 - thick : y1, x0 + thick : x1] = bottom[:, -(x1 - x0 - thick) :]
+    canvas[y0 + thick : y1, x0 : x0 + thick] = left[-(y1 - y0 - thick) :]
 
 
-def _draw_label(draw: ImageDraw, label: Label, colour: Colour) -> None:
-    x0, y0, x1, y1 = label.rect
-    draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=colour, outline=DARK)
-    draw.text((x0 + (y1 - y0) // 5, (y0 + y1) / 2), label.text, fill=DARK, font=label.font, anchor="lm")
+@lru_cache(maxsize=64)
+def _sides(colour: Colour, line: int, rim: int, length: int) -> tuple[Pixels, Pixels, Pixels, Pixels]:
+    """Top, right, bottom and left side of a large box, each with the corner where it begins, going clockwise.
+
+    Copying these is several times as fast as having numpy repeat a single pixel.
+    """
+    across = np.array([DARK] * rim + [colour] * line + [DARK] * rim, np.uint8)
+    depth = np.minimum(np.arange(len(across))[:, None], np.arange(length))  # how far inside the box a pixel is
+    top = across[depth]
+    right = np.ascontiguousarray(top.transpose(1, 0, 2)[:, ::-1])
+    return top, right, np.ascontiguousarray(top[::-1, ::-1]), np.ascontiguousarray(right[::-1, ::-1])
 
 
-def _labels(rects: list[Rect], names: list[tuple[str, str]], size: int, picture: tuple[int, int]) -> list[Label | None]:
-    """The label of every box, best first so that the best get the best places; None where none fits the picture.
+@lru_cache(maxsize=1024)
+def _label(name: str, score: str, size: int, colour: Colour, widest: int) -> Pixels | None:
+    """The pixels of a label, its name cut as far as `widest` pixels need; None when not even the score has room.
 
     Parameters
     ----------
-    names: label and score as they are shown.
     size: of the letters, in pixels.
-    picture: width and height.
     """
-    height, taken = round(size * 1.4), list[Rect]()
-    labels: list[Label | None] = []
-    for rect, (name, score) in zip(rects, names, strict=True):
-        shown = " ".join(name.split())[:LONGEST_LABEL]
-        font = font_for(shown, size)
-        text = _fit(shown, score, font, picture[0] - 2 * (height // 5))
-        if not text or height > picture[1]:
-            labels.append(None)
-            continue
-        taken.append(_place(rect, (math.ceil(font.getlength(text)) + 2 * (height // 5), height), picture, taken))
-        labels.append(Label(taken[-1], text, font))
-    return labels
+    from PIL import Image, ImageDraw
+
+    shown, height = " ".join(name.split())[:LONGEST_LABEL], round(size * 1.4)
+    margin, font = height // 5, font_for(shown, size)
+    text = _fit(shown, score, font, widest - 2 * margin)
+    if not text:
+        return None
+    width = math.ceil(font.getlength(text)) + 2 * margin
+    label = Image.new("RGB", (width, height), colour)
+    draw = ImageDraw.Draw(label)
+    draw.rectangle((0, 0, width - 1, height - 1), outline=DARK)
+    draw.text((margin, height / 2), text, fill=DARK, font=font, anchor="lm")
+    pixels = np.array(label)
+    pixels.flags.writeable = False
+    return pixels
 
 
 def _fit(label: str, score: str, font: FreeTypeFont, width: int) -> str:
@@ -163,18 +172,21 @@ def _fit(label: str, score: str, font: FreeTypeFont, width: int) -> str:
     return next((text for text in (f"{label} {score}".strip(), *cuts, score) if font.getlength(text) <= width), "")
 
 
-def _place(rect: Rect, label: tuple[int, int], picture: tuple[int, int], taken: list[Rect]) -> Rect:
-    """Where a label goes: above its box, inside at its top, below, or inside at its bottom; clear of others."""
-    lefts = (rect[0], rect[2] - label[0])
-    tops = (rect[1] - label[1], rect[1], rect[3], rect[3] - label[1])
-    corners = [
-        (min(max(left, 0), picture[0] - label[0]), min(max(top, 0), picture[1] - label[1]))
-        for left in lefts
-        for top in tops
-    ]
-    places = [(left, top, left + label[0], top + label[1]) for left, top in corners]
-    return next((place for place in places if not any(_overlap(place, other) for other in taken)), places[0])
+def _place(rect: Rect, width: int, height: int, right: int, bottom: int, taken: list[Rect]) -> Rect:
+    """Where a label goes: above its box, inside at its top, below, or inside at its bottom; clear of others.
 
-
-def _overlap(a: Rect, b: Rect) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    Parameters
+    ----------
+    width, height: of the label. right, bottom: of the picture.
+    """
+    first: Rect | None = None
+    for x in (rect[0], rect[2] - width):
+        for y in (rect[1] - height, rect[1], rect[3], rect[3] - height):
+            left, top = min(max(x, 0), right - width), min(max(y, 0), bottom - height)
+            place = left, top, left + width, top + height
+            first = first or place
+            if not any(
+                left < other[2] and other[0] < place[2] and top < other[3] and other[1] < place[3] for other in taken
+            ):
+                return place
+    return first or rect
