@@ -7,7 +7,7 @@ import pytest
 
 from ssdrt.engines import null
 from ssdrt.errors import SourceError
-from ssdrt.pipeline import as_rgb, detect_picture, graph_parameters
+from ssdrt.pipeline import as_rgb, detect_picture, detect_pictures, graph_parameters
 from tiny_ssd import WIDTH, tiny_anchors, tiny_ssd, with_padding
 
 
@@ -114,3 +114,20 @@ def test_padded_pictures_clip_to_the_pictures_part_if_the_graph_does(to_image):
     bottom = found.boxes_xyxy[:, 3].max()
     covered = 16 * 8 / WIDTH  # 64 x 16 pixels become 32 x 8 of 32 x 32
     assert bottom == covered if to_image else bottom > covered
+
+
+class Counting(null.NullEngine):
+    """An engine that detects: as many boxes as its picture has rows."""
+
+    def detect(self, images_rgb, parameters):  # noqa: ARG002
+        return [
+            (np.full((len(image), 4), 0.5, np.float32), np.ones(len(image), np.float32), np.zeros(len(image), np.int64))
+            for image in images_rgb
+        ]
+
+
+def test_an_engine_that_detects_gets_the_pictures_themselves():
+    model, pictures = tiny_ssd(), [np.zeros((2, 8, 3), np.uint8), np.zeros((3, 4, 3), np.uint8)]
+    found = detect_pictures(model, Counting(180, 3), pictures, graph_parameters(model), model.labels.value)
+    assert [one.boxes_xyxy.tolist() for one in found] == [[[4, 1, 4, 1]] * 2, [[2, 1.5, 2, 1.5]] * 3]
+    assert [(one.width, one.height) for one in found] == [(8, 2), (4, 3)]

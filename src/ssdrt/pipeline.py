@@ -1,20 +1,19 @@
-"""One picture through one engine: resize, network, box decoding, non-maximum suppression."""
+"""Pictures through one engine: resize, network, box decoding, non-maximum suppression."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
-from ssdrt.engines.base import Engine
+from ssdrt.engines.base import DetectingEngine, Engine, Found
 from ssdrt.errors import SourceError
 from ssdrt.model import LabelMap, SsdModel
 from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression
-from ssdrt.preprocess import image_window, to_network
-
-WHOLE = (0.0, 0.0, 1.0, 1.0)
+from ssdrt.preprocess import clip_window, to_network
 
 
 def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
@@ -59,22 +58,44 @@ def graph_parameters(model: SsdModel) -> NmsParameters:
 def detect_picture(
     model: SsdModel, engine: Engine, image_rgb: NDArray[np.uint8], parameters: NmsParameters, labels: LabelMap
 ) -> Detections:
+    """`detect_pictures` of one."""
+    return detect_pictures(model, engine, (image_rgb,), parameters, labels)[0]
+
+
+def detect_pictures(
+    model: SsdModel,
+    engine: Engine,
+    images_rgb: Sequence[NDArray[np.uint8]],
+    parameters: NmsParameters,
+    labels: LabelMap,
+) -> list[Detections]:
     """What the graph itself would find, under other parameters perhaps.
 
     Boxes are the graph's normalised ones times the picture's size, as TensorFlow's users compute them.
 
     Parameters
     ----------
-    model: for the input size that its resizer makes of this picture.
-    image_rgb: (height, width, 3) uint8.
+    model: for the input size that its resizer makes of these pictures.
+    images_rgb: (height, width, 3) uint8 each.
     """
-    height, width = image_rgb.shape[:2]
-    resizer = model.preprocessing.resizer.value
-    encodings, scores = engine.infer(to_network(image_rgb, resizer)[None])
+    if isinstance(engine, DetectingEngine):
+        found = engine.detect(images_rgb, parameters)
+    else:
+        found = [_through(model, engine, image, parameters) for image in images_rgb]
+    return [_in_pixels(model, image, one, labels) for image, one in zip(images_rgb, found, strict=True)]
+
+
+def _through(model: SsdModel, engine: Engine, image: NDArray[np.uint8], parameters: NmsParameters) -> Found:
+    """Resize, network and NMS in turn."""
+    encodings, scores = engine.infer(to_network(image, model.preprocessing.resizer.value)[None])
     boxes = decode_boxes(encodings[0], model.anchors.value, model.box_coder.scales.value)
-    window = image_window(resizer, height, width) if model.nms.clip_to_image.value else WHOLE
-    boxes, kept, classes = non_max_suppression(boxes, scores[0], parameters, window)
+    return non_max_suppression(boxes, scores[0], parameters, clip_window(model, *image.shape[:2]))
+
+
+def _in_pixels(model: SsdModel, image: NDArray[np.uint8], found: Found, labels: LabelMap) -> Detections:
+    height, width = image.shape[:2]
+    boxes, scores, classes = found
     ids: Any = classes.astype(np.int64) + model.label_offset.value
     names = np.array([labels.name(int(i)) for i in ids], dtype=np.str_)
     scale = np.array([width, height, width, height], np.float32)
-    return Detections(boxes[:, [1, 0, 3, 2]] * scale, kept, ids, names, width, height)
+    return Detections(boxes[:, [1, 0, 3, 2]] * scale, scores, ids, names, width, height)

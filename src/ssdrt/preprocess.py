@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.model import Pair, Resizer
+from ssdrt.model import Pair, Resizer, SsdModel
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -33,6 +33,13 @@ def image_window(resizer: Resizer, height: int, width: int) -> tuple[float, floa
     covered = np.array(_resized_size(resizer, height, width), np.float32)
     ymax, xmax = covered / np.array(network_size(resizer, height, width), np.float32)
     return 0.0, 0.0, float(ymax), float(xmax)
+
+
+def clip_window(model: SsdModel, height: int, width: int) -> tuple[float, float, float, float]:
+    """What boxes of a picture of height x width pixels are clipped to, yxyx in the unit of the network input."""
+    if not model.nms.clip_to_image.value:
+        return 0.0, 0.0, 1.0, 1.0
+    return image_window(model.preprocessing.resizer.value, height, width)
 
 
 def to_network(image: Pixels, resizer: Resizer) -> Floats:

@@ -9,22 +9,28 @@ An engine module `engines/NAME.py` has these five functions, and imports its lib
     load(model, plan, precision, streams) -> Engine
                                            streams 1: shortest time of one batch; more: that many `infer` calls at once,
                                            each on its share of the processor
+
+The `Engine` that `load` gives runs the network; one that can go on from there is a `DetectingEngine`, with `detect`.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
-from typing import Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.errors import EngineError
 from ssdrt.model import SsdModel
+from ssdrt.postprocess import NmsParameters
 
 Floats = NDArray[np.float32]
+Found = tuple[Floats, Floats, NDArray[np.int64]]
+"""What was found in one picture, as `postprocess.non_max_suppression` returns it: boxes (k, 4) yxyx, scores (k,) and
+class indices (k,), best first."""
 
 
 class Engine(Protocol):
@@ -46,6 +52,31 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds; it cannot run afterwards."""
+        ...
+
+
+@runtime_checkable
+class DetectingEngine(Engine, Protocol):
+    """An engine that does more than the network, wherever it does it: resize, NMS, several pictures at once.
+
+    Whoever has pictures prefers `detect` where an engine has it (`pipeline.detect_pictures`); `infer` stays for those
+    who compare numbers.
+    """
+
+    def detect(self, images_rgb: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> list[Found]:
+        """From pictures to what TensorFlow's NMS leaves: never other detections than `infer` and
+        `postprocess.non_max_suppression` would give, whatever the parameters, but for the rounding of the precision.
+
+        Parameters
+        ----------
+        images_rgb: one or more pictures (height, width, 3) uint8 RGB of any sizes that the model's resizer brings to
+            the network's, in any memory layout. Only read, and not after `detect` has returned.
+        parameters: thresholds and caps, the same for all pictures; boxes are clipped to `preprocess.clip_window`.
+
+        Returns
+        -------
+        one `Found` a picture, in their order; boxes in 0..1 as in the graph. The arrays are the caller's.
+        """
         ...
 
 
