@@ -18,7 +18,8 @@ from ssdrt.demo import SHAPES
 from ssdrt.engines.base import engine_names
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("av", "cv2", "onnx", "onnxruntime", "openvino", "pooch", "rich", "supervision", "tensorflow")
+EXTRAS = ("av", "cv2", "onnx", "onnxruntime", "openvino", "pooch", "rich", "starlette", "supervision", "tensorflow",
+          "uvicorn")  # fmt: skip
 
 pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed")
 pytest.importorskip("pip", reason="pip is not installed")
@@ -75,7 +76,7 @@ def test_the_wheel_holds_the_package_its_types_and_its_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     sources = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "ssdrt").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == sources
-    assert "ssdrt/py.typed" in names
+    assert {"ssdrt/py.typed", "ssdrt/serve/static/page.html"} <= set(names)
     assert [name for name in names if name.endswith("licenses/LICENSE")]
 
 

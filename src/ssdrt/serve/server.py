@@ -1,0 +1,124 @@
+"""The server of the live page: its address, its thread, its end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from ssdrt.errors import SinkError, import_extra
+from ssdrt.live.board import Board, Controls
+from ssdrt.serve.app import application
+from ssdrt.serve.connections import limited_protocol
+from ssdrt.serve.guard import Guard, is_local, known_names
+from ssdrt.serve.pictures import Pictures
+
+TOKEN = "SSDRT_WEB_TOKEN"
+"""Environment variable that gives the token, for one that stays the same from run to run; else it is drawn by lot."""
+
+SHORTEST_TOKEN = 16
+
+
+class LivePage:
+    """Serves the page from its making to its close; a context manager.
+
+    address: what to open in a browser; ends with the token where one is needed.
+    """
+
+    def __init__(
+        self, board: Board, controls: Controls, labels: Mapping[int, str], host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        """Listen and serve.
+
+        Parameters
+        ----------
+        labels: name of every class id that may be chosen.
+        port: 0 takes any that is free.
+
+        Raises
+        ------
+        SinkError: the address cannot be listened at; the token is too short.
+        MissingExtra: starlette or uvicorn is not installed.
+        """
+        uvicorn = import_extra("uvicorn", "web", "the live page")
+        protocol = limited_protocol()
+        self._socket = _listen(host, port)
+        address, self.port = self._socket.getsockname()[:2]
+        token = None if is_local(address) else _token()
+        guard = Guard(token, known_names(host), f"ssdrt_{self.port}")
+        self._pictures = Pictures(board, controls)
+        self.address = _address(host, address, self.port, token)
+        app = application(self._pictures, controls, labels, guard)
+        options: dict[str, Any] = {"ws": "none", "lifespan": "off", "loop": "asyncio", "timeout_graceful_shutdown": 1}
+        quiet: dict[str, Any] = {"log_config": None, "log_level": "critical", "access_log": False}
+        lean: dict[str, Any] = {"server_header": False, "date_header": False, "h11_max_incomplete_event_size": 16384}
+        config = uvicorn.Config(app, http=protocol, **options, **quiet, **lean)
+        self._server = _server(uvicorn, config, self._pictures)
+        self._thread = threading.Thread(target=self._run, name="ssdrt-web", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Say goodbye to every viewer and stop listening."""
+        self._pictures.stop()
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def __enter__(self) -> LivePage:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+
+def read_address(text: str) -> tuple[str, int]:
+    """Host and port from `[HOST:]PORT`; an IPv6 address stands in brackets.
+
+    Raises
+    ------
+    ValueError: it is neither.
+    """
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"{text!r} is not [HOST:]PORT, as 8080 or 0.0.0.0:8080")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _server(uvicorn: Any, config: Any, pictures: Pictures) -> Any:
+    class Server(uvicorn.Server):  # type: ignore[misc]
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            pictures.start()
+            await super().startup(sockets)
+
+    return Server(config)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except OSError as error:
+        raise SinkError(f"the page cannot be put up at {host}:{port}: {error.strerror or error}") from error
+
+
+def _token() -> str:
+    token = os.environ.get(TOKEN) or secrets.token_urlsafe(16)
+    if len(token) < SHORTEST_TOKEN:
+        raise SinkError(f"{TOKEN} holds {len(token)} characters; give a token of {SHORTEST_TOKEN} or more")
+    return token
+
+
+def _address(host: str, bound: str, port: int, token: str | None) -> str:
+    """What to type in a browser, on another machine if others may come; what follows # is never sent over the wire."""
+    name = socket.gethostname() if bound in ("0.0.0.0", "::") else host
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{port}/" + (f"#{token}" if token else "")
