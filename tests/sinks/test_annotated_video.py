@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ssdrt.errors import SinkError
-from ssdrt.sinks import open_sink
-from ssdrt.sinks import video as video_sink
+from ssdrt.sinks import open_sink, recording
+from ssdrt.sinks.video import AnnotatedVideo
 from ssdrt.sources import open_source
 
 av = pytest.importorskip("av", reason="the extra `video` is not installed")
@@ -37,12 +37,12 @@ def test_folder_finds_every_input_again(tmp_path, make_frame, nothing, labels):
     assert open_source(str(tmp_path / "out" / "clip.mp4")).length == 3
 
 
-@pytest.mark.parametrize("codec", list(video_sink.CODECS))
-@pytest.mark.parametrize("suffix", list(video_sink.FORMATS))
+@pytest.mark.parametrize("codec", list(recording.CODECS))
+@pytest.mark.parametrize("suffix", list(recording.FORMATS))
 def test_video_keeps_every_frame_and_its_time(tmp_path, make_frame, nothing, labels, monkeypatch, suffix, codec):
     if codec not in av.codecs_available:
         pytest.skip(f"this PyAV has no {codec}")
-    monkeypatch.setattr(video_sink, "CODECS", {codec: video_sink.CODECS[codec]})
+    monkeypatch.setattr(recording, "CODECS", {codec: recording.CODECS[codec]})
     path = tmp_path / f"out{suffix}"
     sink = open_sink(str(path), labels)
     write(
@@ -89,17 +89,78 @@ def test_interrupted_video_is_finished_by_close(tmp_path, make_frame, nothing, l
     assert len(list(open_source(str(tmp_path / "out.mp4")).items)) == 21
 
 
-@pytest.mark.usefixtures("small_disk")
-def test_video_on_a_full_disk_leaves_nothing(tmp_path, make_frame, nothing, labels):
+def noise(make_frame, count, size=(320, 240)):
+    """Frames at 10 Hz that do not compress."""
     rng = np.random.default_rng(0)
-    frames = [make_frame("clip.mp4", index, index / 10, size=(320, 240)) for index in range(60)]
-    for frame in frames:
+    for index in range(count):
+        frame = make_frame("clip.mp4", index, index / 10, size=size)
         frame.image[:] = rng.integers(0, 256, frame.image.shape)
+        yield frame
+
+
+@pytest.mark.usefixtures("small_disk")
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_video_on_a_full_disk_is_kept_as_far_as_it_got(tmp_path, make_frame, nothing, labels, suffix):
+    path = tmp_path / f"out{suffix}"
+    sink = open_sink(str(path), labels)
+    with pytest.raises(SinkError, match=r"cannot be written: .*; what was written before is kept"):
+        write(sink, noise(make_frame, 200, size=(32, 32)), nothing)
+    sink.close()
+    assert os.listdir(tmp_path) == [path.name]
+    times = [item.read().time for item in open_source(str(path)).items]
+    assert len(times) > 20
+    assert times == pytest.approx(np.arange(len(times)) / 10, abs=1e-3)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_video_on_a_disk_without_room_for_a_second_is_not_there(tmp_path, make_frame, nothing, labels):
     sink = open_sink(str(tmp_path / "out.mp4"), labels)
-    with pytest.raises(SinkError, match="cannot be written"):
-        write(sink, frames, nothing)
+    with pytest.raises(SinkError, match=r"cannot be written: [^;]*$"):
+        write(sink, noise(make_frame, 60), nothing)
     sink.close()
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", list(recording.FORMATS))
+def test_what_lies_on_disk_meanwhile_plays(tmp_path, make_frame, suffix):
+    path, part = tmp_path / f"out{suffix}", tmp_path / f"out{suffix}.part"
+    video, counts = recording.Recording(path), set()
+    for frame in noise(make_frame, 120, size=(64, 48)):
+        video.add(frame.image, 5 + frame.time)
+        assert not path.exists()
+        if part.exists():
+            copy = tmp_path / f"copy{suffix}"
+            copy.write_bytes(part.read_bytes())
+            times = [item.read().time for item in open_source(str(copy)).items]
+            assert times[0] == pytest.approx(5)
+            counts.add(len(times))
+    video.finish()
+    assert len(counts) > 3
+    assert max(counts) >= 60
+    assert not part.exists()
+
+
+def test_segments_are_whole_videos_with_times_from_0(tmp_path, make_frame, nothing):
+    sink = AnnotatedVideo(str(tmp_path / "out.mp4"), segment=1.0)
+    write(sink, [make_frame("clip.mp4", index, 7 + index * 0.3) for index in range(9)], nothing)
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["out_000.mp4", "out_001.mp4", "out_002.mp4"]
+    times = [[item.read().time for item in open_source(str(file)).items] for file in files]
+    assert times == [pytest.approx([0, 0.3, 0.6, 0.9]), pytest.approx([0, 0.3, 0.6, 0.9]), [0]]
+
+
+def test_segments_go_on_after_those_that_are_there(tmp_path, make_frame, nothing):
+    for name in ("out_002.mp4", "out_007.mp4.part", "out_x.mp4", "other_009.mp4", "out_008.mkv"):
+        (tmp_path / name).write_bytes(b"")
+    write(AnnotatedVideo(str(tmp_path / "out.mp4"), segment=1.0), [make_frame("clip.mp4", 0, 0.0)], nothing)
+    assert (tmp_path / "out_008.mp4").exists()
+
+
+def test_a_clock_that_goes_back_does_not_stop_the_video(tmp_path, make_frame, nothing):
+    sink = AnnotatedVideo(str(tmp_path / "out.mp4"))
+    write(sink, [make_frame("rtsp://camera", 0, time) for time in (50.0, 50.1, 50.2, 3.0, 3.1, 3.2)], nothing)
+    times = [item.read().time for item in open_source(str(tmp_path / "out.mp4")).items]
+    assert times == pytest.approx([50.0, 50.1, 50.2, 50.2, 50.3, 50.4], abs=1e-3)
 
 
 def test_video_takes_one_video(tmp_path, make_frame, nothing, labels):

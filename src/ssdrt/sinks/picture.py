@@ -7,7 +7,7 @@ from pathlib import Path
 from ssdrt.detections import Detections
 from ssdrt.errors import SinkError, shorten
 from ssdrt.sinks.base import keep_input, output_stem, whole_file
-from ssdrt.sinks.draw import annotate
+from ssdrt.sinks.overlay import annotate_all
 from ssdrt.sinks.video import AnnotatedVideo
 from ssdrt.sources.base import Frame
 
@@ -89,6 +89,6 @@ def save_annotated(path: Path, frame: Frame, found: Detections) -> None:
     keep_input(frame, path)
     with whole_file(path) as file:
         try:
-            Image.fromarray(annotate(frame.image, found)).save(file, FORMATS[path.suffix.lower()], quality=92)
+            Image.fromarray(annotate_all(frame.image, found)).save(file, FORMATS[path.suffix.lower()], quality=92)
         except ValueError as error:  # larger than the format allows
             raise SinkError(f"{shorten(str(path))!r} cannot be written: {error}") from error

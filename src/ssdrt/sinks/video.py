@@ -1,111 +1,117 @@
-"""Annotated video, through PyAV: the frames of one source, their detections drawn in, at its time stamps; no sound."""
+"""Annotated video: the frames of one source, their detections drawn in, at its time stamps; no sound."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from fractions import Fraction
+import re
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from queue import Queue
 
 from ssdrt.detections import Detections
 from ssdrt.errors import SinkError, import_extra, shorten
 from ssdrt.sinks.base import keep_input
-from ssdrt.sinks.draw import annotate
+from ssdrt.sinks.overlay import annotate_all
+from ssdrt.sinks.recording import FORMATS, Recording
 from ssdrt.sources.base import Frame
 
-if TYPE_CHECKING:
-    from av.container import OutputContainer
-    from av.video.stream import VideoStream
+__all__ = ["FORMATS", "AnnotatedVideo"]
 
-FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""Suffix -> FFmpeg's name of the container; those that keep a time stamp for every frame."""
-
-CODECS = {
-    "libx264": {"crf": "20", "preset": "veryfast"},
-    "mpeg4": {"flags": "+qscale", "global_quality": "354"},  # 3 * FF_QP2LAMBDA: about the quality of the above
-}
-"""Encoder -> its options; the first that PyAV was built with is taken."""
-
-TIME_BASE = Fraction(
-    1, 60_000
-)  # seconds; exact for 24, 25, 30, 30/1.001, 60 Hz and 1 ms, and mpeg4 allows 65535 at most
-BT709 = 1  # AVCOL_SPC_BT709
+AHEAD = 8
+"""Frames that may wait to be drawn and encoded while the next are detected in."""
 
 
 class AnnotatedVideo:
-    """Writes to PATH.part, and gives the video its name when it is closed, however far it got by then.
+    """Draws and encodes in a thread of its own: the caller goes on, and Ctrl-C cannot fall into the encoder."""
 
-    Frames of another size than the first, or of odd width or height, which the codecs do not have, are scaled.
-    """
+    def __init__(self, path: str, segment: float | None = None) -> None:
+        """Open an output.
 
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._part = Path(f"{path}.part")
-        self._av = import_extra("av", "video", "writing a video")
-        self._failures = (self._av.FFmpegError, OSError, ValueError)
-        self._source: str | None = None
-        self._last = -1
-        self._container: OutputContainer
-        self._stream: VideoStream
-
-    def write(self, frame: Frame, found: Detections) -> None:
-        """Encode one frame.
+        Parameters
+        ----------
+        path: of the video; its suffix is one of `FORMATS`.
+        segment: seconds after which the next file is begun, NAME_000.SUFFIX, NAME_001.SUFFIX, ... with time stamps from
+            0; numbers go on after those of files that are there. None: one file, with the time stamps of the source.
 
         Raises
         ------
-        SinkError: a photo, a frame of a second video, or it cannot be written; then nothing of the output stays.
+        MissingExtra: PyAV is not installed.
+        """
+        import_extra("av", "video", "writing a video")
+        self._path, self._segment = Path(path), segment
+        self._number = _next_number(self._path) if segment else 0
+        self._source: str | None = None
+        self._queue: Queue[tuple[Frame, Detections] | None] = Queue(AHEAD)
+        self._thread = threading.Thread(target=self._work, name="ssdrt-video", daemon=True)
+        self._error: SinkError | None = None
+        self._told = False
+        self._recording: Recording | None = None
+        self._begin = self._shift = self._last = 0.0
+
+    def write(self, frame: Frame, found: Detections) -> None:
+        """Take one frame; waits when several are not yet encoded.
+
+        Raises
+        ------
+        SinkError: a photo, a frame of a second video, or an earlier frame could not be written; what was before plays.
         """
         if frame.time is None or self._source not in (None, frame.source):
             raise SinkError(f"{shorten(str(self._path))!r} holds one video; for photos or more videos give a folder")
-        try:
-            if self._source is None:
-                keep_input(frame, self._path)
-                self._start(frame)
-            self._encode(frame, found, frame.time)
-        except self._failures as error:
-            self._give_up(error)
+        if self._source is None:
+            keep_input(frame, self._path)
+            self._source = frame.source
+            self._thread.start()
+        if self._error is not None:
+            self._told = True
+            raise self._error
+        self._queue.put((frame, found))
 
     def close(self) -> None:
         """Finish the video; without a single frame there is none."""
         if self._source is None:
             return
         self._source = None
-        if self._last < 0:  # interrupted before the first frame was encoded
-            self._discard()
-            return
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None and not self._told:
+            raise self._error
+
+    def _work(self) -> None:
+        """Draw and encode until None comes; after a failure take frames and drop them, so that nobody waits."""
         try:
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
-            self._part.replace(self._path)
-        except self._failures as error:
-            self._give_up(error)
+            while (one := self._queue.get()) is not None:
+                self._add(*one)
+            if self._recording is not None:
+                self._recording.finish()
+        except SinkError as error:
+            self._error = error
+            while self._queue.get() is not None:
+                pass
 
-    def _start(self, frame: Frame) -> None:
-        codec = next(name for name in CODECS if name in self._av.codecs_available)
-        self._container = self._av.open(str(self._part), "w", format=FORMATS[self._path.suffix.lower()])
-        self._source = frame.source
-        self._stream = cast("VideoStream", self._container.add_stream(codec, options=CODECS[codec]))
-        height, width = frame.image.shape[:2]
-        self._stream.width, self._stream.height = width + width % 2, height + height % 2
-        self._stream.codec_context.time_base = TIME_BASE
-        self._stream.codec_context.colorspace = BT709
+    def _add(self, frame: Frame, found: Detections) -> None:
+        time = self._steady(frame.time or 0.0)
+        if self._recording is None or (self._segment and time - self._begin >= self._segment):
+            if self._recording is not None:
+                self._recording.finish()
+            self._recording, self._begin = Recording(self._next_path()), time if self._segment else 0.0
+        self._recording.add(annotate_all(frame.image, found), time - self._begin)
 
-    def _encode(self, frame: Frame, found: Detections, time: float) -> None:
-        picture = self._av.VideoFrame.from_ndarray(annotate(frame.image, found), format="rgb24").reformat(
-            self._stream.width, self._stream.height, "yuv420p", dst_colorspace="ITU709"
-        )
-        self._last = max(round(time / TIME_BASE), self._last + 1)  # muxers refuse time that stands still
-        picture.pts, picture.time_base = self._last, TIME_BASE
-        self._container.mux(self._stream.encode(picture))
+    def _steady(self, time: float) -> float:
+        """The time of a frame; where a source's clock goes back, as when it was opened again, ours goes on."""
+        if time + self._shift < self._last:
+            self._shift = self._last - time
+        self._last = time + self._shift
+        return self._last
 
-    def _discard(self) -> None:
-        with suppress(*self._failures):
-            self._container.close()
-        with suppress(OSError):
-            self._part.unlink(missing_ok=True)
+    def _next_path(self) -> Path:
+        if not self._segment:
+            return self._path
+        path = self._path.with_name(f"{self._path.stem}_{self._number:03d}{self._path.suffix}")
+        self._number += 1
+        return path
 
-    def _give_up(self, error: Exception) -> None:
-        self._source = None
-        self._discard()
-        message = getattr(error, "strerror", None) or error
-        raise SinkError(f"{shorten(str(self._path))!r} cannot be written: {message}") from error
+
+def _next_number(path: Path) -> int:
+    """The first number above those of all segments that are there, whole or not."""
+    name = re.compile(rf"{re.escape(path.stem)}_(\d{{3,}}){re.escape(path.suffix)}(\.part)?")
+    found = [name.fullmatch(other.name) for other in path.parent.iterdir()]
+    return max((int(match[1]) + 1 for match in found if match), default=0)
