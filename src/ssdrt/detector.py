@@ -128,6 +128,16 @@ class Detector:
         """Precision that the engine computes in."""
         return self._preparation.bundle.precision
 
+    def class_ids(self, classes: Iterable[str | int]) -> list[int]:
+        """The class ids of some classes, given by name or id.
+
+        Raises
+        ------
+        LabelError: a class that the model does not have.
+        """
+        offset = self._preparation.bundle.model.label_offset.value
+        return [self._class_index(name) + offset for name in classes]
+
     def detect(
         self,
         image_rgb: Image,

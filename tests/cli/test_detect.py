@@ -153,3 +153,61 @@ def test_frames_of_a_video_are_told_with_their_time(ssdrt, tmp_path):
         f"{tmp_path / 'clip.mp4'} frame {index}, {index / 10:.2f} s" for index in range(3)
     ]
     assert err.startswith("3 pictures in ")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Thirty frames of the demo's picture, which moves to the right by 4 pixels a frame."""
+    pytest.importorskip("av", reason="videos need the extra `video`")
+    path, picture = tmp_path / "clip.mp4", demo_picture()
+    video = AnnotatedVideo(str(path))
+    for index in range(30):
+        video.write(Frame(np.roll(picture, 4 * index, axis=1), "camera", index, index / 10), NOTHING)
+    video.close()
+    return path
+
+
+def test_objects_of_a_video_are_tracked_and_counted(ssdrt, clip, tmp_path):
+    out = tmp_path / "out.jsonl"
+    options = ("--zone", "all=0,0,1,0,1,1,0,1", "--line", "wall=1,0,0.99,1", "--labels", "labels.txt", *REFERENCE)
+    assert ssdrt(*DETECT, clip, "--track", *options, "-o", out, "-o", tmp_path / "out.mp4")[0] == 0
+    rows = records(out.read_text())
+    first = {one["track_id"]: one["label"] for one in rows[0]["detections"]}
+    assert sorted(first) == [1, 2, 3, 4, 5, 6]
+    for row in rows[:8]:
+        assert {one["track_id"]: one["label"] for one in row["detections"]} == first
+        assert row["zones"]["all"]["counts"] == row["counts"] == {"rouge": 2, "bleu": 2, "vert": 2}
+    assert rows[7]["lines"]["wall"]["in"] == rows[7]["lines"]["wall"]["out"] == {}
+
+
+def test_what_is_blurred_is_in_no_output(ssdrt, tmp_path):
+    pictures = []
+    for name, options in (("plain", ()), ("blurred", ("--blur", "rouge"))):
+        words = ("-o", tmp_path / f"{name}.png", "-o", f"crops:{tmp_path}/{name}", "--classes", "vert")
+        assert ssdrt(*DETECT, "photo.png", "--labels", "labels.txt", *options, *words, *REFERENCE)[0] == 0
+        pictures.append(np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int))
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["vert"]
+    differs = np.abs(pictures[0] - pictures[1]).max(axis=2) > 20
+    for shape in SHAPES:
+        x0, y0, x1, y1 = np.array(shape.box_xyxy).astype(int)
+        assert (differs[y0:y1, x0:x1].mean() > 0.1) == (shape.colour == "red")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--blur", "dragon", "the model has no class 'dragon'"),
+        ("--zone", "door=1,2,3", "is not NAME=x0,y0,x1,y1,..."),
+        ("--line", "door=1,2,3,4,5,6", "has 3 points and needs 2 points"),
+        ("--segment", "soon", "is no time such as 90s, 10m or 1h"),
+    ],
+)
+def test_analysis_options_that_cannot_be(ssdrt, option, value, problem):
+    code, _, err = ssdrt(*DETECT, "photo.png", option, value, *REFERENCE)
+    assert code in (1, 2)
+    assert problem in err
+
+
+def test_segments_of_a_video(ssdrt, clip, tmp_path):
+    assert ssdrt(*DETECT, clip, "-o", tmp_path / "out.mp4", "--segment", "1s", *REFERENCE)[0] == 0
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out_000.mp4", "out_001.mp4", "out_002.mp4"]

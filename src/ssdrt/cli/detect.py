@@ -8,16 +8,19 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ssdrt.cli.options import add_engine, add_model, fraction, positive, words
+from ssdrt.cli.analysis import add_analysis, open_analytics
+from ssdrt.cli.options import add_engine, add_model, duration, fraction, positive, words
 from ssdrt.cli.printer import Printer
 from ssdrt.errors import SourceError, shorten
 
 if TYPE_CHECKING:
+    from ssdrt.detections import Detections
     from ssdrt.detector import Detector, Outcome
     from ssdrt.sinks.base import Sink
-    from ssdrt.sources.base import Source
+    from ssdrt.sources.base import Frame, Source
 
 Scores = tuple[float | None, dict[str, float]]
 """The threshold of all classes, and those of single ones."""
@@ -38,6 +41,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="annotated picture, video or folder of them; .json (COCO results), .jsonl, .csv; yolo:FOLDER, "
         "crops:FOLDER; may be given several times",
     )  # fmt: skip
+    parser.add_argument(
+        "--segment", type=duration, metavar="TIME", help="begin the next video file after 10m, 1h, 90s of video"
+    )
     parser.add_argument("--json", metavar="FILE", help="JSON lines, one a picture; - is standard output")
     parser.add_argument(
         "--score", type=_scores, default=(None, {}), metavar="SCORE",
@@ -52,6 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--labels", metavar="FILE", help="names of the classes: .pbtxt, .txt or .json")
     parser.add_argument("--max-pixels", type=positive, metavar="N", help="decode pictures of up to N pixels")
+    add_analysis(parser)
     add_engine(parser)
 
 
@@ -73,14 +80,15 @@ def run(args: Namespace) -> int:
         stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
+        options, analytics = _options(args, detector), open_analytics(args, detector)
         for output in outputs:
-            sinks.append(open_sink(output, detector.labels))
+            sinks.append(open_sink(output, detector.labels, args.segment))
             stack.callback(sinks[-1].close)
         stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break off the closing
         begin = time.perf_counter()
-        outcomes = stack.enter_context(closing(_outcomes(detector, source, _options(args, detector))))
+        outcomes = stack.enter_context(closing(_outcomes(detector, source, analytics.widen(options))))
         advance = stack.enter_context(progress("detecting", source.length, quiet=args.quiet or on_screen))
-        done, failed = _write_all(outcomes, sinks, advance)
+        done, failed = _write_all(outcomes, partial(analytics, options=options), sinks, advance)
     if not args.quiet:
         print(_speed(done, failed, time.perf_counter() - begin), file=sys.stderr)
     return 1 if failed else 0
@@ -114,14 +122,20 @@ def _outcomes(detector: Detector, source: Source, options: dict[str, Any]) -> Ge
         yield Outcome(item, frame, detector.detect(frame.image, **options))
 
 
-def _write_all(outcomes: Iterable[Outcome], sinks: list[Sink], advance: Callable[[int], None]) -> tuple[int, int]:
+def _write_all(
+    outcomes: Iterable[Outcome],
+    analyse: Callable[[Frame, Detections], tuple[Frame, Detections]],
+    sinks: list[Sink],
+    advance: Callable[[int], None],
+) -> tuple[int, int]:
     """Hand what was found to the sinks; returns how many pictures there were, and how many of them failed."""
     done = failed = 0
     for outcome in outcomes:
         done += 1
         if outcome.found is not None:
+            frame, found = analyse(outcome.frame, outcome.found)
             for sink in sinks:
-                sink.write(outcome.frame, outcome.found)
+                sink.write(frame, found)
         else:
             failed += 1
             where = "" if isinstance(outcome.error, SourceError) else f"{shorten(outcome.item.source)!r}: "

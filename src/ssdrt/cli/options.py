@@ -40,6 +40,15 @@ def seconds(text: str) -> float:
     return value
 
 
+def duration(text: str) -> float:
+    """Seconds above 0, from `90`, `90s`, `10m` or `1h`."""
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    try:
+        return seconds(text[:-1] if unit else text) * (unit or 1)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{text!r} is no time such as 90s, 10m or 1h") from None
+
+
 def fraction(text: str) -> float:
     """A number from 0 to 1."""
     try:

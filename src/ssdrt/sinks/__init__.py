@@ -24,7 +24,7 @@ FILES: dict[str, Callable[[str], Sink]] = {
     "picture": AnnotatedPicture,
     "video": AnnotatedVideo,
 }
-FOLDERS: dict[str, Callable[[str], Sink]] = {"folder": AnnotatedFolder, "crops": Crops}
+"""Kinds that are one file."""
 KINDS = ("jsonl", "coco", "csv", "folder", "crops", "yolo")
 
 SUFFIXES = (
@@ -34,7 +34,7 @@ SUFFIXES = (
 )
 
 
-def open_sink(text: str, labels: LabelMap) -> Sink:
+def open_sink(text: str, labels: LabelMap, segment: float | None = None) -> Sink:
     """Open an output.
 
     Parameters
@@ -44,6 +44,7 @@ def open_sink(text: str, labels: LabelMap) -> Sink:
         existing folder: a folder of annotated pictures and videos; "-" JSON lines on standard output.
         The kinds are those of `KINDS`; `folder`, `crops` and `yolo` take a folder, which is made if need be.
     labels: the model's label map, for the names in the YOLO output.
+    segment: seconds after which a video goes on in the next file; None: never.
 
     Raises
     ------
@@ -55,12 +56,14 @@ def open_sink(text: str, labels: LabelMap) -> Sink:
         folder = os.path.dirname(path) or "."
         if not os.path.isdir(folder):
             raise SinkError(f"{shorten(text)!r}: there is no folder {shorten(folder)!r}; make it first")
-        return FILES[kind](path)
+        return AnnotatedVideo(path, segment) if kind == "video" else FILES[kind](path)
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise SinkError(f"{shorten(path)!r} cannot be made: {error.strerror}") from error
-    return YoloLabels(path, labels) if kind == "yolo" else FOLDERS[kind](path)
+    if kind == "folder":
+        return AnnotatedFolder(path, segment)
+    return YoloLabels(path, labels) if kind == "yolo" else Crops(path)
 
 
 def _kind(text: str) -> tuple[str, str]:

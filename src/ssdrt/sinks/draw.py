@@ -83,7 +83,7 @@ def layout(found: Detections, width: int, height: int) -> Layout:
     rects = _visible(found, width, height)
     colours = [colour_of(class_id) for class_id in found.class_ids.tolist()]
     taken, labels = list[Rect](), list[Stamp]()
-    for rect, colour, name, score in zip(rects, colours, found.labels.tolist(), found.scores.tolist(), strict=True):
+    for rect, colour, name, score in zip(rects, colours, _names(found), found.scores.tolist(), strict=True):
         label = _label(name, f"{score:.0%}", size, colour, width)
         if label is not None and label.shape[0] <= height:
             taken.append(_place(rect, label.shape[1], label.shape[0], width, height, taken))
@@ -100,6 +100,14 @@ def colour_of(class_id: int) -> Colour:
     whitened = rgb + (1 - rgb) * max(0.0, (0.5 - luminance) / (1 - luminance))
     red, green, blue = np.round(whitened * 255).astype(int).tolist()
     return red, green, blue
+
+
+def _names(found: Detections) -> list[str]:
+    """The labels, with the number of the track where there is one: `person #3`."""
+    names: list[str] = found.labels.tolist()
+    if found.track_ids is None:
+        return names
+    return [f"{name} #{track}" if track > 0 else name for name, track in zip(names, found.track_ids, strict=True)]
 
 
 def _visible(found: Detections, width: int, height: int) -> list[Rect]:

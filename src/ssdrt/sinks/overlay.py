@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
-from ssdrt.sinks.draw import DARK, annotate, font_for
+from ssdrt.sinks.draw import DARK, draw_on
+from ssdrt.sinks.fonts import font_for
 from ssdrt.sources.base import Pixels
 
 Points = tuple[tuple[float, float], ...]
@@ -22,40 +23,36 @@ LIGHT = (245, 245, 245)
 
 def annotate_all(image: Pixels, found: Detections) -> Pixels:
     """A copy of `image`, (height, width, 3) uint8 RGB, with all that is known of it: zones, lines, boxes."""
-    if not {"zones", "lines"} & found.extra.keys():
-        return annotate(image, found)
-    canvas = image.copy()
-    draw_regions(canvas, found.extra)
-    return annotate(canvas, found)
+    canvas = np.array(image, order="C")
+    draw_regions_on(canvas, found)
+    draw_on(canvas, found)
+    return canvas
 
 
-def draw_regions(canvas: Pixels, extra: Mapping[str, Any]) -> None:
+def draw_regions_on(canvas: Pixels, found: Detections) -> None:
     """Draw zones and lines with their counts into a picture.
 
     Parameters
     ----------
-    canvas: (height, width, 3) uint8 RGB.
-    extra: that of `Detections`; shapes in pixels of the canvas.
+    canvas: (height, width, 3) uint8 RGB, writable; the picture of `found` or a larger or smaller version of it.
     """
     height, width = canvas.shape[:2]
-    for points, closed, text in _regions(extra):
+    for corners, closed, text in _regions(found.extra):
+        points = tuple((x * width / found.width, y * height / found.height) for x, y in corners)
         rim, core = _outline(points, closed, width, height)
         canvas.reshape(-1, 3)[rim] = DARK
         canvas.reshape(-1, 3)[core] = LIGHT
-        _put(canvas, points, _plate(text, max(10, round(math.sqrt(width * height) / 40))))
+        plate = _plate(text, max(10, round(math.sqrt(width * height) / 40)))
+        _put(canvas, points[0] if closed else _beside(points, plate), plate)
 
 
-def _regions(extra: Mapping[str, Any]) -> Iterator[tuple[Points, bool, str]]:
+def _regions(extra: Mapping[str, Any]) -> Iterator[tuple[list[list[float]], bool, str]]:
     """Corners, whether the last is joined to the first, and what is written there."""
     for name, zone in extra.get("zones", {}).items():
         total = f" (of {sum(zone['total'].values())})" if "total" in zone else ""
-        yield _points(zone["polygon"]), True, f"{name}: {_counts(zone['counts'])}{total}"
+        yield zone["polygon"], True, f"{name}: {_counts(zone['counts'])}{total}"
     for name, line in extra.get("lines", {}).items():
-        yield _points(line["line"]), False, f"{name}: in {_counts(line['in'])}, out {_counts(line['out'])}"
-
-
-def _points(corners: list[list[float]]) -> Points:
-    return tuple((float(x), float(y)) for x, y in corners)
+        yield line["line"], False, f"{name}: in {_counts(line['in'])}, out {_counts(line['out'])}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -80,15 +77,25 @@ def _outline(points: Points, closed: bool, width: int, height: int) -> tuple[NDA
     return pixels[0], pixels[1]
 
 
-def _arrow(ends: Points, size: float) -> Points:
-    """From the middle of a line to the side that is "in": the right hand, looking from its first end to its second."""
+def _along(ends: Points) -> tuple[float, float]:
+    """The unit vector (x, y) from one end of a line to the other; (-y, x) is that to its right hand, which is "in"."""
     (x0, y0), (x1, y1) = ends
     length = max(math.hypot(x1 - x0, y1 - y0), 1e-9)
-    ax, ay = (x1 - x0) / length * size / 2, (y1 - y0) / length * size / 2  # along; (-ay, ax) is to the right
-    mx, my = (x0 + x1) / 2, (y0 + y1) / 2
-    tip = (mx - 2 * ay, my + 2 * ax)
-    head = [(tip[0] - sign * ax + ay, tip[1] - sign * ay - ax) for sign in (1, -1)]
-    return ((mx, my), tip, head[0], tip, head[1])
+    return (x1 - x0) / length, (y1 - y0) / length
+
+
+def _arrow(ends: Points, size: float) -> Points:
+    """From the middle of a line to the side that is "in"."""
+    (x, y), middle = _along(ends), ((ends[0][0] + ends[1][0]) / 2, (ends[0][1] + ends[1][1]) / 2)
+    tip = (middle[0] - size * y, middle[1] + size * x)
+    left, right = ((tip[0] + size / 2 * (y + sign * x), tip[1] + size / 2 * (sign * y - x)) for sign in (1, -1))
+    return middle, tip, left, tip, right
+
+
+def _beside(ends: Points, plate: Pixels) -> tuple[float, float]:
+    """Where the top left corner of a plate goes, so that it is at a line's first end and not on the arrow's side."""
+    (x, y), (height, width) = _along(ends), plate.shape[:2]
+    return ends[0][0] + y * width * 0.6 - width / 2, ends[0][1] - x * height - height / 2
 
 
 @lru_cache(maxsize=256)
@@ -102,10 +109,10 @@ def _plate(text: str, size: int) -> Pixels:
     return np.asarray(plate)
 
 
-def _put(canvas: Pixels, points: Points, plate: Pixels) -> None:
-    """Copy a plate to the first corner of its shape, moved and cut so that it stays in the picture."""
+def _put(canvas: Pixels, corner: tuple[float, float], plate: Pixels) -> None:
+    """Copy a plate to where its top left corner belongs, moved and cut so that it stays in the picture."""
     height, width = canvas.shape[:2]
     plate = plate[:height, :width]
-    left = min(max(round(points[0][0]), 0), width - plate.shape[1])
-    top = min(max(round(points[0][1]), 0), height - plate.shape[0])
+    left = min(max(round(corner[0]), 0), width - plate.shape[1])
+    top = min(max(round(corner[1]), 0), height - plate.shape[0])
     canvas[top : top + plate.shape[0], left : left + plate.shape[1]] = plate

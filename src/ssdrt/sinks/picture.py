@@ -49,8 +49,8 @@ class AnnotatedPicture:
 class AnnotatedFolder:
     """Writes every photo as STEM.SUFFIX, and every video as STEM.mp4, their detections drawn in."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = Path(folder)
+    def __init__(self, folder: str, segment: float | None = None) -> None:
+        self._folder, self._segment = Path(folder), segment
         self._taken: set[str] = set()
         self._video: AnnotatedVideo | None = None
         self._source = ""
@@ -66,7 +66,8 @@ class AnnotatedFolder:
             return
         if self._video is None:
             still = Frame(frame.image, frame.source, 0, None)
-            self._video = AnnotatedVideo(str(self._folder / f"{output_stem(still, self._taken)}.mp4"))
+            path = self._folder / f"{output_stem(still, self._taken)}.mp4"
+            self._video = AnnotatedVideo(str(path), self._segment)
             self._source = frame.source
         self._video.write(frame, found)
 

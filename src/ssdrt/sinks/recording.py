@@ -33,8 +33,8 @@ CODECS = {
     "libx264": {"crf": "20", "preset": "veryfast", "bf": "0"},
     "mpeg4": {"flags": "+qscale", "global_quality": "354"},  # 3 * FF_QP2LAMBDA: about the quality of the above
 }
-"""Encoder -> its options; the first that PyAV was built with is taken. No B frames: with them, and some counts of frames,
-FFmpeg 8.1 writes files whose last frame readers leave out; without, files are a fifth larger."""
+"""Encoder -> its options; the first that PyAV was built with is taken. No B frames: with them, and some counts of
+frames, FFmpeg 8.1 writes files whose last frame readers leave out; without, files are a fifth larger."""
 
 TIME_BASE = Fraction(
     1, 60_000
