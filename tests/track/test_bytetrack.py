@@ -6,10 +6,15 @@ import pytest
 from ssdrt.track.bytetrack import MEMORY, Tracker
 
 
+def limits(found, threshold):
+    return np.full(len(found), threshold, np.float32)
+
+
 def follow(tracker, frames, rate=30.0, threshold=0.5):
     """The track ids of every frame, which is None or detections."""
     return [
-        tracker.update(found, found.scores > threshold, index / rate).tolist() for index, found in enumerate(frames)
+        tracker.update(found, np.full(len(found), threshold, np.float32), index / rate).tolist()
+        for index, found in enumerate(frames)
     ]
 
 
@@ -32,6 +37,15 @@ def test_a_new_object_has_a_number_from_its_second_frame(make_found):
     assert follow(Tracker(), frames) == [[1], [1, -1], [1, 2], [2, 1]]
 
 
+@pytest.mark.parametrize(("score", "ids"), [(0.55, [-1]), (0.65, [1])])
+def test_a_track_begins_a_little_above_the_threshold(make_found, score, ids):
+    assert follow(Tracker(), [make_found((100, 100, 140, 200), scores=[score])] * 3)[-1] == ids
+
+
+def test_a_track_begins_even_at_the_highest_threshold(make_found):
+    assert follow(Tracker(), [make_found((100, 100, 140, 200), scores=[0.98])] * 3, threshold=0.95)[-1] == [1]
+
+
 def test_what_flashes_up_once_never_has_one(make_found):
     frames = [make_found(), make_found((0, 0, 50, 50)), make_found(), make_found((0, 0, 50, 50)), make_found()]
     assert follow(Tracker(), frames) == [[], [-1], [], [-1], []]
@@ -47,7 +61,7 @@ def test_hidden_objects_come_back_where_they_were_going(make_found):
 def test_what_is_away_too_long_is_another(make_found, gap, number):
     tracker, found = Tracker(), make_found((100, 100, 160, 200))
     times = [0, 0.1, 0.2, 0.2 + gap, 0.3 + gap]
-    assert [tracker.update(found, found.scores > 0.5, time).tolist() for time in times][-1] == [number]
+    assert [tracker.update(found, np.full(1, 0.5, np.float32), time).tolist() for time in times][-1] == [number]
 
 
 def test_a_track_does_not_live_on_weak_detections(make_found):
@@ -66,7 +80,7 @@ def test_classes_are_followed_apart(make_found):
 
 def test_time_that_goes_back_begins_anew(make_found):
     tracker, found = Tracker(), make_found((100, 100, 160, 200))
-    assert [tracker.update(found, found.scores > 0.5, time).tolist() for time in (5.0, 5.1, 0.0, 0.1)] == [
+    assert [tracker.update(found, np.full(1, 0.5, np.float32), time).tolist() for time in (5.0, 5.1, 0.0, 0.1)] == [
         [1], [1], [2], [2],
     ]  # fmt: skip
 

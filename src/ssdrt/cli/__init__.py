@@ -13,6 +13,7 @@ from ssdrt.errors import SsdrtError
 
 COMMANDS = {
     "detect": "find objects in photos, folders, videos and web addresses",
+    "view": "show detections that were written as JSON lines over their video again, without an engine",
     "inspect": "show what a model is: every value that was recovered from its graph, and the node it came from",
     "check": "compare every engine and precision with the reference, on the same pictures",
     "convert": "write a model as ONNX, TensorFlow or UFF",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ssdrt.cli.options import words
 
 if TYPE_CHECKING:
-    from ssdrt.detector import Detector
     from ssdrt.track.analytics import Analytics
     from ssdrt.track.regions import Region
 
@@ -29,17 +29,11 @@ def add_analysis(parser: ArgumentParser) -> None:
     )
 
 
-def open_analytics(args: Namespace, detector: Detector) -> Analytics:
-    """The `Analytics` for the options.
-
-    Raises
-    ------
-    LabelError: a class to blur that the model does not have.
-    """
+def open_analytics(args: Namespace, blur: Sequence[str | int]) -> Analytics:
+    """The `Analytics` for the options; `blur`: the classes to cover, which the caller has checked."""
     from ssdrt.track.analytics import Analytics
 
-    blur = [str(class_id) for class_id in detector.class_ids(args.blur)]
-    return Analytics(track=args.track, zones=args.zone, lines=args.line, blur=blur)
+    return Analytics(track=args.track, zones=args.zone, lines=args.line, blur=[str(name) for name in blur])
 
 
 def zone(text: str) -> Region:

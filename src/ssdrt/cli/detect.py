@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ssdrt.cli.analysis import add_analysis, open_analytics
-from ssdrt.cli.options import add_engine, add_model, duration, fraction, positive, words
+from ssdrt.cli.options import add_engine, add_model, add_score, duration, fraction, positive, words
 from ssdrt.cli.printer import Printer
 from ssdrt.errors import SourceError, shorten
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from ssdrt.detector import Detector, Outcome
     from ssdrt.sinks.base import Sink
     from ssdrt.sources.base import Frame, Source
-
-Scores = tuple[float | None, dict[str, float]]
-"""The threshold of all classes, and those of single ones."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -45,10 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--segment", type=duration, metavar="TIME", help="begin the next video file after 10m, 1h, 90s of video"
     )
     parser.add_argument("--json", metavar="FILE", help="JSON lines, one a picture; - is standard output")
-    parser.add_argument(
-        "--score", type=_scores, default=(None, {}), metavar="SCORE",
-        help="least score, default 0.3; for single classes person=0.5,dog=0.4 or person=0.5,0.2 (0.2 for the others)",
-    )  # fmt: skip
+    add_score(parser, "0.3")
     parser.add_argument("--classes", type=words, metavar="CLASS,...", help="look for these only: names or ids")
     parser.add_argument(
         "--max-det", type=positive, metavar="N", help="keep the best N of what the graph itself would keep of a picture"
@@ -80,7 +74,7 @@ def run(args: Namespace) -> int:
         stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
-        options, analytics = _options(args, detector), open_analytics(args, detector)
+        options, analytics = _options(args, detector), open_analytics(args, detector.class_ids(args.blur))
         for output in outputs:
             sinks.append(open_sink(output, detector.labels, args.segment))
             stack.callback(sinks[-1].close)
@@ -148,17 +142,3 @@ def _speed(done: int, failed: int, seconds: float) -> str:
     """`12 pictures, 1 failed, in 0.52 s: 23.1 pictures/s`."""
     pictures = f"{done} picture{'' if done == 1 else 's'}" + (f", {failed} failed," if failed else "")
     return f"{pictures} in {seconds:.2f} s" + (f": {done / seconds:.1f} pictures/s" if done > 1 else "")
-
-
-def _scores(text: str) -> Scores:
-    """`0.3`, `person=0.5,dog=0.4` or `person=0.5,0.2`."""
-    rest, named = None, {}
-    for word in words(text):
-        name, equals, value = word.rpartition("=")
-        if equals:
-            named[name] = fraction(value)
-        elif rest is None:
-            rest = fraction(value)
-        else:
-            raise ArgumentTypeError(f"{text!r} has two numbers without a class")
-    return rest, named

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
 
+Scores = tuple[float | None, dict[str, float]]
+"""The threshold of all classes, and those of single ones."""
+
 
 def add_model(parser: ArgumentParser) -> None:
     """The first argument of most commands."""
@@ -20,6 +23,15 @@ def add_engine(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision", default="auto", help="fp32, bf16, ... (default: the fastest that finds what fp32 finds)"
     )
+
+
+def add_score(parser: ArgumentParser, default: str) -> None:
+    """The threshold, of all classes or of single ones."""
+    parser.add_argument(
+        "--score", type=scores, default=(None, {}), metavar="SCORE",
+        help=f"least score (default: {default}); for single classes person=0.5,dog=0.4 or person=0.5,0.2 (0.2 for the "
+        "others)",
+    )  # fmt: skip
 
 
 def positive(text: str) -> int:
@@ -66,3 +78,17 @@ def words(text: str) -> list[str]:
     if not all(found):
         raise ArgumentTypeError(f"{text!r} has an empty word between its commas")
     return found
+
+
+def scores(text: str) -> Scores:
+    """`0.3`, `person=0.5,dog=0.4` or `person=0.5,0.2`."""
+    rest, named = None, {}
+    for word in words(text):
+        name, equals, value = word.rpartition("=")
+        if equals:
+            named[name] = fraction(value)
+        elif rest is None:
+            rest = fraction(value)
+        else:
+            raise ArgumentTypeError(f"{text!r} has two numbers without a class")
+    return rest, named

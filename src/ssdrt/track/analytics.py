@@ -13,7 +13,7 @@ from ssdrt.sources.base import Frame
 from ssdrt.track.blur import Blur
 from ssdrt.track.bytetrack import WEAKEST, Tracker
 from ssdrt.track.regions import LineCount, Region, ZoneCount, count_labels
-from ssdrt.track.selection import of_classes, wanted
+from ssdrt.track.selection import of_classes, thresholds, wanted
 
 Options = Mapping[str, Any]
 """The keyword arguments of `Detector.detect`."""
@@ -80,9 +80,9 @@ class Analytics:
         shown = wanted(found, options["score_threshold"], classes)
         if self._track and frame.time is not None:
             found = found[of_classes(found, classes)]
-            strong = wanted(found, options["score_threshold"], None)
-            track_ids = video.tracker.update(found, strong, frame.time)
-            found, shown = replace(found, track_ids=track_ids), strong | (track_ids > 0)
+            limits = thresholds(found, options["score_threshold"])
+            track_ids = video.tracker.update(found, limits, frame.time)
+            found, shown = replace(found, track_ids=track_ids), (found.scores > limits) | (track_ids > 0)
         found = found[np.flatnonzero(shown)[:most]]
         return frame, replace(found, extra=video.count(found))
 

@@ -12,6 +12,10 @@ from ssdrt.track.motion import Array, Motion, overlaps
 WEAKEST = 0.1
 """Least score of a detection that can continue a track."""
 
+BEGIN = 0.1
+"""How much a score must be above the threshold to begin a track (half of what there is, if that is less); ByteTrack's.
+Doubles of an object, which come and go, seldom are."""
+
 MEMORY = 1.0
 """Seconds that a track outlives its last strong detection; ByteTrack's 30 frames of 30 Hz. So tracking needs more than
 one frame a second."""
@@ -37,14 +41,15 @@ class Tracker:
         self._strong_at, self._seen_at = np.zeros((2, 0))  # seconds
         self._time: float | None = None
 
-    def update(self, found: Detections, strong: NDArray[np.bool_], time: float) -> NDArray[np.int64]:
+    def update(self, found: Detections, thresholds: NDArray[np.float32], time: float) -> NDArray[np.int64]:
         """The track of every detection, (n,) int64, from 1; -1 for a weak one without, or one never seen before.
 
         An object has a number from its second strong detection on; those of the first frame at once.
 
         Parameters
         ----------
-        strong: (n,) bool, the detections that would count without tracking.
+        thresholds: (n,) of each detection; above its own it is strong and would count without tracking, and a little
+            above (`BEGIN`) it may begin a track.
         time: of the frame, in seconds; one that is not after the last begins a new video, of new numbers.
         """
         if self._time is not None and time <= self._time:
@@ -55,7 +60,7 @@ class Tracker:
             self._motion.predict(time - before)
         self._time = time
 
-        boxes_xyxy = found.boxes_xyxy.astype(np.float64)
+        boxes_xyxy, strong = found.boxes_xyxy.astype(np.float64), found.scores > thresholds
         known = self._ids > 0
         seen = known & (self._seen_at == before)
         usable = strong | (found.scores > WEAKEST)
@@ -71,7 +76,8 @@ class Tracker:
         for young in np.flatnonzero((self._ids < 0) & (self._seen_at == time)):
             self._ids[young] = self._next_id()
 
-        new = np.flatnonzero(strong & (track_of < 0))
+        can_begin = found.scores > np.minimum(thresholds + BEGIN, (1 + thresholds) / 2)
+        new = np.flatnonzero(can_begin & (track_of < 0))
         track_of[new] = np.arange(len(self._ids), len(self._ids) + len(new))
         self._begin(found.class_ids[new], boxes_xyxy[new], time, first)
         ids = np.where(track_of >= 0, np.append(self._ids, -1)[track_of], -1)

@@ -1,0 +1,110 @@
+"""Detections that were written down, joined with the frames of their video again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ssdrt.detections import Detections
+from ssdrt.errors import LabelError, SourceError, SsdrtError, shorten
+from ssdrt.sinks.jsonl import Record, read_jsonl
+from ssdrt.sources.base import Frame, Item
+from ssdrt.track.analytics import Analytics, Options
+from ssdrt.track.selection import wanted
+
+SAME_TIME = 0.002
+"""Seconds by which the times of a record and of its frame may differ: mkv rounds to milliseconds."""
+
+
+class Records:
+    """The lines of a file that belong to one video, by time, and the classes in them."""
+
+    def __init__(self, path: str, video: str) -> None:
+        """Read the file once, to know what is in it.
+
+        Parameters
+        ----------
+        video: the path of the video, by which its lines are known if the file has those of several.
+
+        Raises
+        ------
+        SourceError: the file cannot be read, or which lines are the video's is not clear.
+        """
+        self._path, self.labels, self.class_ids = path, set[str](), set[int]()
+        sources = dict[str, None]()
+        for record in read_jsonl(path):
+            sources[record.source] = None
+            self.labels.update(record.found.labels.tolist())
+            self.class_ids.update(record.found.class_ids.tolist())
+        alike = [name for name in sources if Path(name).name == Path(video).name]
+        chosen = list(sources) if len(sources) == 1 else [name for name in sources if name == video] or alike
+        if len(chosen) != 1:
+            told = ", ".join(shorten(name, 60) for name in list(sources)[:5]) or "nothing"
+            raise SourceError(
+                f"{shorten(path)!r} has lines of {told}; which of them are those of {video!r} is not clear"
+            )
+        self._source = chosen[0]
+
+    def check(self, classes: Iterable[str]) -> None:
+        """Refuse classes that are in no line.
+
+        Raises
+        ------
+        LabelError: there is one.
+        """
+        known = self.labels | {str(class_id) for class_id in self.class_ids}
+        for name in classes:
+            if name not in known:
+                told = ", ".join(sorted(self.labels)[:12])
+                raise LabelError(f"no line of {shorten(self._path)!r} has the class {name!r}; they have {told}")
+
+    def __iter__(self) -> Iterator[Record]:
+        return (record for record in read_jsonl(self._path) if record.source == self._source)
+
+
+class Replay:
+    """Goes through a video once more.
+
+    matched: how many frames had a record so far.
+    """
+
+    def __init__(self, records: Iterable[Record], analytics: Analytics, options: Options) -> None:
+        """What to join, and what to choose of it.
+
+        Parameters
+        ----------
+        records: of the video, in the order of its frames.
+        options: `score_threshold` and `classes`, as for `Detector.detect`.
+        """
+        self._records = iter(records)
+        self._next = next(self._records, None)
+        self._analytics, self._options = analytics, options
+        self.matched = 0
+
+    def frames(self, items: Iterable[Item], failed: Callable[[SsdrtError], None]) -> Iterator[tuple[Frame, Detections]]:
+        """Every frame with what was found in it; `failed` is told of those that cannot be read."""
+        for item in items:
+            try:
+                frame = item.read()
+            except SourceError as error:
+                failed(error)
+                continue
+            found = self._found(frame)
+            if self._analytics:
+                yield self._analytics(frame, found, self._options)
+            else:
+                yield frame, found[wanted(found, self._options["score_threshold"], self._options["classes"])]
+
+    def _found(self, frame: Frame) -> Detections:
+        """What was found in a frame; nothing, if it has no record."""
+        when = frame.time or 0.0
+        while self._next is not None and (self._next.time or 0.0) < when - SAME_TIME:
+            self._next = next(self._records, None)
+        if self._next is not None and (self._next.time or 0.0) <= when + SAME_TIME:
+            self.matched += 1
+            return self._next.found
+        height, width = frame.image.shape[:2]
+        none = np.zeros(0, np.float32)
+        return Detections(none.reshape(0, 4), none, none.astype(np.int64), none.astype(np.str_), width, height)
