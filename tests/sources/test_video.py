@@ -9,7 +9,7 @@ import pytest
 
 from ssdrt.errors import MissingExtra, SourceError
 from ssdrt.sources import open_source
-from ssdrt.sources.video import _to_rgb, count_frames
+from ssdrt.sources.video import count_frames, to_rgb
 
 av = pytest.importorskip("av", reason="the extra `video` is not installed")
 
@@ -67,7 +67,7 @@ def test_colours_follow_the_matrix_and_range_of_the_stream(colorspace, color_ran
     for plane, value in zip(frame.planes, (100, 90, 180), strict=True):
         plane.update(bytes([value]) * (plane.height * plane.line_size))
     frame.colorspace, frame.color_range = colorspace, color_range
-    np.testing.assert_allclose(_to_rgb(frame, "clip", 256), np.full((16, 16, 3), rgb), atol=3)
+    np.testing.assert_allclose(to_rgb(frame, "clip", 256), np.full((16, 16, 3), rgb), atol=3)
 
 
 def test_damaged_packets_are_counted_and_the_rest_is_read(make_clip, tmp_path):

@@ -7,29 +7,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from ssdrt.detections import Detections
 from ssdrt.sources.base import Frame
-
-State = Literal["ONLINE", "STALE", "OFFLINE"]
-"""Frames come; none came for longer than the stream's own rate explains; it is closed and is opened again later."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a source is doing.
-
-    reason: one sentence for a source that is not ONLINE, without credentials.
-    capture_fps: frames that came in a second, lately. dropped: frames never detected in, as newer ones were there.
-    reconnects: how often it was opened again.
-    """
-
-    state: State
-    reason: str = ""
-    capture_fps: float = 0.0
-    dropped: int = 0
-    reconnects: int = 0
+from ssdrt.sources.status import State as State
+from ssdrt.sources.status import Status as Status
 
 
 @dataclass(frozen=True)

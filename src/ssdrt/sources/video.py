@@ -58,13 +58,32 @@ def read_video(path: str, max_pixels: int) -> Iterator[Item]:
                 damaged += 1
             if frame is not None:
                 time = frame.time if frame.time is not None else _estimate(stream, index)
-                yield Item(path, index, time, partial(_to_rgb, frame, path, max_pixels))
+                yield Item(path, index, time, partial(to_rgb, frame, path, max_pixels))
                 index += 1
     if damaged:
         message = f"{shorten(path)!r}: {damaged} damaged packets or frames beside {index} frames read"
         yield broken(path, SourceError(message), index)
     elif not index:
         raise SourceError(f"{shorten(path)!r} holds no video frame")
+
+
+def to_rgb(frame: VideoFrame, path: str, max_pixels: int) -> Pixels:
+    """A decoded frame as (height, width, 3) uint8 RGB, upright; `path` is for the error.
+
+    Raises
+    ------
+    SourceError: it has more than `max_pixels` pixels.
+    """
+    check_size(frame.width, frame.height, max_pixels, path)
+    quarters = round(frame.rotation / 90)  # counter-clockwise, as the display matrix says
+    # Said in full because PyAV up to at least 14.1 takes every frame for BT.601 of limited range.
+    colours: dict[str, Any] = {
+        "src_color_range": frame.color_range,
+        "dst_color_range": "JPEG",
+        "dst_colorspace": "ITU601",
+    }
+    image = frame.to_ndarray(format="rgb24", **colours)
+    return np.ascontiguousarray(np.rot90(cast("Pixels", image), quarters))
 
 
 @contextmanager
@@ -105,16 +124,3 @@ def _kinds(container: InputContainer) -> str:
 
 def _estimate(stream: VideoStream, index: int) -> float:
     return index / float(stream.average_rate or 25)
-
-
-def _to_rgb(frame: VideoFrame, path: str, max_pixels: int) -> Pixels:
-    check_size(frame.width, frame.height, max_pixels, path)
-    quarters = round(frame.rotation / 90)  # counter-clockwise, as the display matrix says
-    # Said in full because PyAV up to at least 14.1 takes every frame for BT.601 of limited range.
-    colours: dict[str, Any] = {
-        "src_color_range": frame.color_range,
-        "dst_color_range": "JPEG",
-        "dst_colorspace": "ITU601",
-    }
-    image = frame.to_ndarray(format="rgb24", **colours)
-    return np.ascontiguousarray(np.rot90(cast("Pixels", image), quarters))

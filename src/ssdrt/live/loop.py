@@ -1,0 +1,218 @@
+"""The live loop: sources that never end, one detector, and viewers and files for which nobody waits."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Protocol
+
+from ssdrt.detections import Detections
+from ssdrt.live.board import Board, Controls, Settings, Snapshot
+from ssdrt.live.writer import Writer
+from ssdrt.sinks.base import Sink
+from ssdrt.sources.base import Frame
+from ssdrt.sources.live import LiveSource, Patience
+from ssdrt.sources.status import Status
+from ssdrt.sources.stream import Stream
+
+PAUSE = 0.1
+"""Seconds between two looks at whether the pause has ended."""
+
+Detect = Callable[[Frame, Settings], tuple[Frame, Detections]]
+"""From a frame to what is shown of it, the frame itself perhaps changed; called by several threads at once."""
+
+
+class Viewer(Protocol):
+    """Shows what is on the board. It works in threads of its own."""
+
+    def start(self, board: Board, controls: Controls) -> None:
+        """Begin to show; called once, before the first frame. A viewer that wants the run to end closes the board."""
+        ...
+
+    def close(self) -> None:
+        """Stop; called once, after the board was closed."""
+        ...
+
+
+def run_live(
+    streams: Sequence[Stream],
+    detect: Detect,
+    controls: Controls,
+    *,
+    viewers: Sequence[Viewer] = (),
+    sinks: Sequence[Sink] = (),
+    workers: int = 1,
+    on_status: Callable[[str, Status], None] = lambda _, __: None,
+    wait: Callable[[Board], None] | None = None,
+    patience: Patience | None = None,
+) -> LiveRun:
+    """Detect in the newest frames of all streams until they end or somebody closes the board.
+
+    Every source has one frame at most in detection; `workers` are detected in at once. Sinks are written and closed by
+    threads of their own, through a queue that drops when it is full.
+
+    Parameters
+    ----------
+    wait: what the calling thread does meanwhile, returns when the board is closed; a window that needs the main thread
+        runs here. None waits.
+    on_status: called with the name of a source whenever its state changes.
+
+    Raises
+    ------
+    SsdrtError: the detector fails, all streams are unusable, or a sink cannot be written.
+    KeyboardInterrupt: by Ctrl-C; viewers and sinks are closed before.
+    """
+    run = LiveRun(streams, detect, controls, sinks, workers, on_status, patience)
+    started: list[Viewer] = []
+    try:
+        for viewer in viewers:
+            started.append(viewer)
+            viewer.start(run.board, controls)
+        run.start(alone=not viewers)
+        (wait or wait_until_closed)(run.board)
+    finally:
+        run.close()
+        for viewer in started:
+            viewer.close()
+    run.check()
+    return run
+
+
+def wait_until_closed(board: Board) -> None:
+    """Do nothing until the board is closed."""
+    while not board.closed:
+        board.wait(sys.maxsize, 3600)
+
+
+class LiveRun:
+    """The threads of one run, and what they counted."""
+
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        detect: Detect,
+        controls: Controls,
+        sinks: Sequence[Sink] = (),
+        workers: int = 1,
+        on_status: Callable[[str, Status], None] = lambda _, __: None,
+        patience: Patience | None = None,
+    ) -> None:
+        """Nothing runs before `start`."""
+        self.board = Board()
+        self.writers = [Writer(sink) for sink in sinks]
+        self._detect, self._controls, self._on_status = detect, controls, on_status
+        self._feeds = [_Feed(self, stream, patience) for stream in streams]
+        self._turn = threading.Semaphore(workers)
+        self._pool = ThreadPoolExecutor(max(len(streams), 1), thread_name_prefix="ssdrt live")
+        self._futures: list[Future[None]] = []
+        self._alone = False
+
+    @property
+    def detected(self) -> int:
+        """Frames detected in so far."""
+        return sum(feed.detected for feed in self._feeds)
+
+    @property
+    def statuses(self) -> dict[str, Status]:
+        """How every source is doing."""
+        return {feed.source.name: feed.source.status for feed in self._feeds}
+
+    def start(self, alone: bool = False) -> None:
+        """Start all threads.
+
+        Parameters
+        ----------
+        alone: nobody watches, so that the run ends when no sink can be written any more.
+        """
+        self._alone = alone
+        for feed in self._feeds:
+            feed.source.start()
+        self._futures = [self._pool.submit(self._work, feed) for feed in self._feeds]
+        for future in self._futures:
+            future.add_done_callback(self._one_is_done)
+
+    def close(self) -> None:
+        """End all threads and processes, and finish the sinks; may be called more than once."""
+        self.board.close()
+        self._pool.shutdown()
+        for feed in self._feeds:
+            feed.source.close()
+        for writer in self.writers:
+            writer.close()
+
+    def check(self) -> None:
+        """Raise what went wrong, after `close`."""
+        for future in self._futures:
+            future.result()
+        errors = [feed.source.error for feed in self._feeds if feed.source.error is not None]
+        if errors and len(errors) == len(self._feeds):
+            raise errors[0]
+        for writer in self.writers:
+            if writer.error is not None:
+                raise writer.error
+
+    def tell(self, feed: _Feed, status: Status) -> None:
+        """Everybody hears of a source's new state."""
+        self.board.post(feed.changed(status))
+        for writer in self.writers:
+            writer.put_status(feed.source.name, status)
+        self._on_status(feed.source.name, status)
+
+    # --- a thread a source ------------------------------------------------------------------------------------------
+
+    def _work(self, feed: _Feed) -> None:
+        while not (self.board.closed or feed.source.ended or self._nobody_cares()):
+            settings = self._controls.settings
+            if settings.paused:
+                self.board.wait(sys.maxsize, PAUSE)
+            elif feed.source.wait(0.5):
+                with self._turn:
+                    arrival = feed.source.take()
+                    if arrival is None:
+                        continue
+                    frame, found = self._detect(arrival.frame, settings)
+                self.board.post(feed.seen(frame, found, arrival.arrived))
+                for writer in self.writers:
+                    writer.put(frame, found)
+
+    def _nobody_cares(self) -> bool:
+        return self._alone and bool(self.writers) and all(writer.error for writer in self.writers)
+
+    def _one_is_done(self, future: Future[None]) -> None:
+        if (not future.cancelled() and future.exception()) or all(one.done() for one in self._futures):
+            self.board.close()
+
+
+class _Feed:
+    """A source, and the newest snapshot of it."""
+
+    def __init__(self, run: LiveRun, stream: Stream, patience: Patience | None) -> None:
+        self.source = LiveSource(stream, lambda status: run.tell(self, status), patience)
+        self.detected = 0
+        self._lock = threading.Lock()
+        self._snapshot = Snapshot(self.source.name, self.source.status)
+        self._moments: deque[float] = deque(maxlen=30)
+
+    def seen(self, frame: Frame, found: Detections, arrived: float) -> Snapshot:
+        """The snapshot after a detection."""
+        now = time.monotonic()
+        self.detected += 1
+        self._moments.append(now)
+        span = self._moments[-1] - self._moments[0]
+        rate = (len(self._moments) - 1) / span if span > 0 else 0.0
+        with self._lock:
+            self._snapshot = Snapshot(
+                self.source.name, self.source.status, frame, found, arrived, now - arrived, rate, found.extra
+            )
+            return self._snapshot
+
+    def changed(self, status: Status) -> Snapshot:
+        """The snapshot after a change of state: the picture stays, what is said of it does not."""
+        with self._lock:
+            self._snapshot = replace(self._snapshot, status=status)
+            return self._snapshot

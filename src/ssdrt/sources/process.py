@@ -1,0 +1,111 @@
+"""The parent's end of a capture process: start it, ask it for frames, hear what it says, and be sure that it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import mmap
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from typing import Any, cast
+
+import numpy as np
+
+from ssdrt.sources.base import Pixels
+from ssdrt.sources.stream import Stream
+
+PROGRAM = "import sys; sys.path[:] = sys.argv[2].split('\\n'); from ssdrt.sources.capture import main; main()"
+"""The same packages as here, wherever they come from; the current folder is not among them unless it is here too."""
+
+PARTING = 2.0
+"""Seconds after which a process that was told to end is killed. It kills itself after `capture.PARTING`."""
+
+
+class CaptureProcess:
+    """One run of `capture`. One thread reads; any thread may ask."""
+
+    def __init__(self, stream: Stream, max_pixels: int) -> None:
+        self._memory = os.memfd_create("ssdrt") if hasattr(os, "memfd_create") else _unlinked_file()
+        self._map: mmap.mmap | None = None
+        self._lock = threading.Lock()
+        self._buffer = bytearray()
+        self._lines: deque[bytes] = deque()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, json.dumps({"memory": self._memory, "max_pixels": max_pixels}),
+             "\n".join(path or os.getcwd() for path in sys.path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=[self._memory],
+            start_new_session=True, bufsize=0,
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        with contextlib.suppress(OSError):
+            self._send(json.dumps(dataclasses.asdict(stream)).encode() + b"\n")
+
+    def ask(self) -> None:
+        """Ask for the newest frame that was not given yet, or the next to come."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._in >= 0:
+                self._send(b"n")
+
+    def hear(self, seconds: float, wake: int) -> dict[str, Any] | None:
+        """The next thing it says; None when it says nothing for so long, or something can be read from `wake`.
+
+        Its last word is an "error" or "end"; the one of a process that died is made up here.
+        """
+        poll = select.poll()
+        poll.register(self._out, select.POLLIN | select.POLLHUP)
+        poll.register(wake, select.POLLIN)
+        while not self._lines:
+            ready = dict(poll.poll(max(seconds, 0) * 1000))
+            if wake in ready or not ready:
+                return None
+            data = os.read(self._out, 1 << 16)
+            if not data:
+                return {"error": "other", "text": "the capture process died"}
+            *lines, rest = (bytes(self._buffer) + data).split(b"\n")
+            self._lines.extend(lines)
+            self._buffer[:] = rest
+        return cast("dict[str, Any]", json.loads(self._lines.popleft()))
+
+    def pixels(self, width: int, height: int) -> Pixels:
+        """The frame that it has just announced, (height, width, 3) uint8 RGB, copied."""
+        size = width * height * 3
+        if self._map is None or len(self._map) < size:
+            self._map = mmap.mmap(self._memory, size, prot=mmap.PROT_READ)
+        pixels: Pixels = np.frombuffer(self._map, np.uint8, size).reshape(height, width, 3).copy()
+        return pixels
+
+    def close(self) -> None:
+        """End the process and all that it started, at the latest after `PARTING`."""
+        with self._lock:
+            self._in = -1
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        try:
+            self._process.wait(PARTING)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        if self._map is not None:
+            self._map.close()
+        os.close(self._memory)
+
+    def _send(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._in, data) :]
+
+
+def _unlinked_file() -> int:
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -1,0 +1,210 @@
+"""From what a user types to a `Stream`: cameras, network streams, the screen, GStreamer pipelines and a test scene."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ssdrt.errors import SourceError, shorten
+from ssdrt.sources.paths import without_password
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+KINDS = {
+    "camera": "camera:0 or /dev/video0, ?size=1280x720&rate=30&format=mjpeg",
+    "rtsp": "rtsp://, rtsps:// (TLS), rtspu:// (over UDP)",
+    "http": "http(s):// with MJPEG, HLS (.m3u8) or a video",
+    "csi": "csi:0, a board's own camera, through GStreamer",
+    "gst": "gst:PIPELINE, a GStreamer pipeline without its sink",
+    "screen": "screen: or screen::0.0, ?size=1280x720&rate=10",
+    "test": "test: a synthetic moving scene, ?size=640x480&rate=30&frames=100",
+}
+"""Kind -> how it is written. An http address is looked at before it is taken for a stream: `url.is_stream`."""
+
+RTSP = {"rtsp": "tcp", "rtspt": "tcp", "rtspu": "udp", "rtsps": "tcp"}
+"""Scheme -> transport of the pictures; the names are GStreamer's."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a capture process opens.
+
+    name: what the user typed, without credentials.
+    reader: "av" opens `url` with FFmpeg's `format` (None: it finds out) and `options`; "gstreamer" runs the first of
+    `pipelines` whose first element is installed; "scene" draws.
+    ends: its end is an end, as a file's is; the end of others is a failure, after which they are opened again.
+    size, rate, frames: of the scene. rate is frames a second.
+    """
+
+    name: str
+    reader: Literal["av", "gstreamer", "scene"]
+    url: str = ""
+    format: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    pipelines: tuple[str, ...] = ()
+    ends: bool = False
+    size: Size = (640, 480)
+    rate: float = 30.0
+    frames: int | None = None
+
+
+def parse_stream(text: str, size: Size | None = None, latency: float | None = None) -> Stream | None:
+    """The stream that `text` names as `KINDS` says; None when it is no stream but a file, list or photo.
+
+    Parameters
+    ----------
+    size: of a camera, of the screen and of `{width}` and `{height}` in a pipeline, where `text` does not say it.
+    latency: seconds that RTSP waits for packets that come out of order over UDP.
+
+    Raises
+    ------
+    SourceError: a stream, but with an option that is unknown or wrong.
+    """
+    if re.fullmatch(r"/dev/video\d+", text.partition("?")[0]):
+        text = "camera:" + text.removeprefix("/dev/video")
+    scheme, colon, rest = text.partition(":")
+    scheme = scheme.lower()
+    if not colon:
+        return None
+    if scheme in RTSP and rest.startswith("//"):
+        return _rtsp(scheme, rest, latency)
+    if scheme in ("http", "https") and rest.startswith("//"):
+        return _http(text)
+    if scheme == "gst":
+        return _pipeline(text, rest, size or (640, 480))
+    if scheme in ("camera", "csi", "screen", "test"):
+        rest, options = _options(text, rest)
+        return {"camera": _camera, "csi": _csi, "screen": _screen, "test": _test}[scheme](text, rest, options, size)
+    return None
+
+
+def hide_credentials(address: str) -> str:
+    """An address as it may be shown: without `user:password@`, however wild, and without values that look secret."""
+    shown = re.sub(r"//[^?#]*@", "//", address, count=1) if "://" in address else address
+    shown = re.sub(r"//[^/?#]*@", "//", shown, count=1)
+    return SECRET.sub(r"\1***", shown)
+
+
+SECRET = re.compile(
+    r"((?:^|[?&;_/ ])(?:user|usr|username|login|password|passwd|pass|pwd|psw|token|auth|secret|(?:api_?)?key|"
+    r"user-id|user-pw)=)[^?&;_/\s]*",
+    re.IGNORECASE,
+)
+
+
+def _rtsp(scheme: str, rest: str, latency: float | None) -> Stream:
+    options = {
+        "rtsp_transport": RTSP[scheme],
+        "protocol_whitelist": "rtp,rtsp,rtsps,srtp,tcp,tls,udp",
+        "fflags": "nobuffer",
+        "analyzeduration": "2000000",  # microseconds; the parameters of most streams are in their description
+        "fpsprobesize": "2",
+    }
+    if latency is not None:
+        options["max_delay"] = str(round(latency * 1e6))
+    url = f"{'rtsps' if scheme == 'rtsps' else 'rtsp'}:{rest}"
+    return Stream(hide_credentials(f"{scheme}:{rest}"), "av", url, options=options)
+
+
+def _http(text: str) -> Stream:
+    options = {
+        "protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto,data",
+        "fflags": "nobuffer",
+        "analyzeduration": "2000000",
+        "fpsprobesize": "2",
+    }
+    path = urllib.parse.urlsplit(text).path.lower()
+    return Stream(without_password(hide_credentials(text)), "av", text, options=options, ends=path.endswith(".m3u8"))
+
+
+def _camera(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
+    number = _whole(text, rest or "0")
+    place = {"linux": ("v4l2", f"/dev/video{number}"), "darwin": ("avfoundation", str(number))}
+    form, url = place.get(sys.platform, ("dshow", f"video={number}"))
+    given = {
+        "framerate": options.get("rate"),
+        "input_format": options.get("format"),
+        "video_size": _size(text, options, size),
+    }
+    return Stream(text, "av", url, form, {key: value for key, value in given.items() if value})
+
+
+def _screen(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
+    if sys.platform == "darwin":
+        return Stream(
+            text, "av", f"Capture screen {rest or 0}", "avfoundation", {"framerate": options.get("rate", "10")}
+        )
+    given = {"framerate": options.get("rate", "10"), "video_size": _size(text, options, size)}
+    form, url = (
+        ("x11grab", rest or os.environ.get("DISPLAY", "")) if sys.platform == "linux" else ("gdigrab", "desktop")
+    )
+    if not url:
+        raise SourceError("screen: needs an X display, and DISPLAY is not set")
+    return Stream(text, "av", url, form, {key: value for key, value in given.items() if value})
+
+
+def _csi(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
+    number = _whole(text, rest or "0")
+    width, _, height = (_size(text, options, size) or "1280x720").partition("x")
+    rate = options.get("rate", "30")
+    form = f"width={width},height={height},framerate={rate}/1"
+    pipelines = (
+        f"nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM),{form} ! nvvidconv ! video/x-raw,format=I420",
+        f"libcamerasrc ! video/x-raw,{form}",
+    )
+    return Stream(text, "gstreamer", pipelines=pipelines)
+
+
+def _pipeline(text: str, rest: str, size: Size) -> Stream:
+    pipeline = rest.replace("{width}", str(size[0])).replace("{height}", str(size[1]))
+    pipeline = re.sub(r"!\s*appsink[^!]*$", "", pipeline).strip().removesuffix("!").strip()
+    if not pipeline:
+        raise SourceError(f"{shorten(text)!r} is no pipeline; write gst: and what gst-launch-1.0 takes, less the sink")
+    return Stream(hide_credentials(f"gst:{pipeline}"), "gstreamer", pipelines=(pipeline,), ends=True)
+
+
+def _test(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
+    if rest:
+        raise SourceError(f"{shorten(text)!r} is written {KINDS['test']}")
+    width, _, height = (_size(text, options, size) or "640x480").partition("x")
+    rate, frames = float(options.get("rate", "30")), options.get("frames")
+    return Stream(text, "scene", size=(int(width), int(height)), rate=rate, frames=int(frames) if frames else None,
+                  ends=True)  # fmt: skip
+
+
+KNOWN = {
+    "size": r"[1-9]\d{0,4}x[1-9]\d{0,4}",
+    "rate": r"[1-9]\d{0,3}(\.\d{1,3})?|0\.\d{1,3}",
+    "format": r"[a-z0-9_]{1,20}",
+    "frames": r"[1-9]\d{0,9}",
+}
+"""Option -> what it looks like."""
+
+
+def _options(text: str, rest: str) -> tuple[str, dict[str, str]]:
+    """What stands before the question mark, and the options after it."""
+    rest, _, query = rest.partition("?")
+    options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    for name, value in options.items():
+        if name not in KNOWN or not re.fullmatch(KNOWN[name], value):
+            raise SourceError(
+                f"{shorten(text)!r}: {name}={value} is not understood; write {KINDS[text.partition(':')[0].lower()]}"
+            )
+    return rest, options
+
+
+def _size(text: str, options: dict[str, str], size: Size | None) -> str:
+    """WIDTHxHEIGHT as FFmpeg wants it; "" is the device's own."""
+    return options.get("size", f"{size[0]}x{size[1]}" if size else "")
+
+
+def _whole(text: str, number: str) -> int:
+    if not re.fullmatch(r"\d{1,3}", number):
+        raise SourceError(f"{shorten(text)!r}: {number!r} is not the number of a camera")
+    return int(number)
