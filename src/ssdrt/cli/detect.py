@@ -31,7 +31,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument(
         "input", metavar="INPUT", nargs="+",
-        help="photo, folder, glob, video, http(s) address, list of paths (.txt, .csv), or - for standard input",
+        help="photo, folder, glob, video, http(s) address, list of paths (.txt, .csv), - for standard input; camera:0, "
+        "rtsp://..., csi:0, gst:PIPELINE, screen:, test: (a synthetic scene)",
     )  # fmt: skip
     parser.add_argument(
         "-o", "--output", metavar="OUTPUT", action="append", default=[],
@@ -60,12 +61,16 @@ def run(args: Namespace) -> int:
     """Detect in every picture; 1 if some could not be read."""
     import logging
 
+    from ssdrt.cli.live import detect_live, streams_of
     from ssdrt.cli.loading import open_detector
     from ssdrt.progress import progress
     from ssdrt.sinks import open_sink
     from ssdrt.sources import open_source
     from ssdrt.sources.base import MAX_PIXELS
 
+    streams = streams_of(args)
+    if streams:
+        return detect_live(args, streams)
     source = open_source(*args.input, max_pixels=args.max_pixels or MAX_PIXELS)
     outputs = args.output + ([f"jsonl:{args.json}"] if args.json else [])
     sinks: list[Sink] = [] if outputs else [Printer(with_table=source.length == 1)]
@@ -74,7 +79,7 @@ def run(args: Namespace) -> int:
         stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
-        options, analytics = _options(args, detector), open_analytics(args, detector.class_ids(args.blur))
+        options, analytics = detect_options(args, detector), open_analytics(args, detector.class_ids(args.blur))
         for output in outputs:
             sinks.append(open_sink(output, detector.labels, args.segment))
             stack.callback(sinks[-1].close)
@@ -88,7 +93,7 @@ def run(args: Namespace) -> int:
     return 1 if failed else 0
 
 
-def _options(args: Namespace, detector: Detector) -> dict[str, Any]:
+def detect_options(args: Namespace, detector: Detector) -> dict[str, Any]:
     """The arguments of `Detector.detect` that were given; the graph's own cap on detections stays one."""
     from ssdrt.detector import SCORE
 

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
 
@@ -28,11 +29,7 @@ Detect = Callable[[Frame, Settings], tuple[Frame, Detections]]
 
 
 class Viewer(Protocol):
-    """Shows what is on the board. It works in threads of its own."""
-
-    def start(self, board: Board, controls: Controls) -> None:
-        """Begin to show; called once, before the first frame. A viewer that wants the run to end closes the board."""
-        ...
+    """Shows what is on the board, in threads of its own. One that wants the run to end closes the board."""
 
     def close(self) -> None:
         """Stop; called once, after the board was closed."""
@@ -44,7 +41,7 @@ def run_live(
     detect: Detect,
     controls: Controls,
     *,
-    viewers: Sequence[Viewer] = (),
+    viewers: Sequence[Callable[[Board, Controls], Viewer]] = (),
     sinks: Sequence[Sink] = (),
     workers: int = 1,
     on_status: Callable[[str, Status], None] = lambda _, __: None,
@@ -58,6 +55,7 @@ def run_live(
 
     Parameters
     ----------
+    viewers: start a viewer each, before the first frame; each is closed at the end.
     wait: what the calling thread does meanwhile, returns when the board is closed; a window that needs the main thread
         runs here. None waits.
     on_status: called with the name of a source whenever its state changes.
@@ -68,17 +66,12 @@ def run_live(
     KeyboardInterrupt: by Ctrl-C; viewers and sinks are closed before.
     """
     run = LiveRun(streams, detect, controls, sinks, workers, on_status, patience)
-    started: list[Viewer] = []
-    try:
+    with ExitStack() as stack:
         for viewer in viewers:
-            started.append(viewer)
-            viewer.start(run.board, controls)
+            stack.callback(viewer(run.board, controls).close)
+        stack.callback(run.close)
         run.start(alone=not viewers)
         (wait or wait_until_closed)(run.board)
-    finally:
-        run.close()
-        for viewer in started:
-            viewer.close()
     run.check()
     return run
 

@@ -59,11 +59,11 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        while (entry := self._queue.get()) is not None:
-            try:
+        try:
+            while (entry := self._queue.get()) is not None:
                 self._write(entry)
-            except SsdrtError as error:
-                self.error = self.error or error
+        except SsdrtError as error:
+            self.error = error
         try:
             self._sink.close()
         except SsdrtError as error:
@@ -73,8 +73,7 @@ class Writer:
         match entry:
             case Frame() as frame, Detections() as found:
                 self._room.release()
-                if self.error is None:
-                    self._sink.write(frame, found)
+                self._sink.write(frame, found)
             case str() as source, Status() as status:
-                if self.error is None and isinstance(self._sink, TakesStatus):
+                if isinstance(self._sink, TakesStatus):
                     self._sink.write_status(source, status)

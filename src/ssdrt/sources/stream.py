@@ -127,31 +127,21 @@ def _camera(text: str, rest: str, options: dict[str, str], size: Size | None) ->
     number = _whole(text, rest or "0")
     place = {"linux": ("v4l2", f"/dev/video{number}"), "darwin": ("avfoundation", str(number))}
     form, url = place.get(sys.platform, ("dshow", f"video={number}"))
-    given = {
-        "framerate": options.get("rate"),
-        "input_format": options.get("format"),
-        "video_size": _size(text, options, size),
-    }
-    return Stream(text, "av", url, form, {key: value for key, value in given.items() if value})
+    wanted = _some(video_size=_size(options, size), framerate=options.get("rate"), input_format=options.get("format"))
+    return Stream(text, "av", url, form, wanted)
 
 
 def _screen(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
-    if sys.platform == "darwin":
-        return Stream(
-            text, "av", f"Capture screen {rest or 0}", "avfoundation", {"framerate": options.get("rate", "10")}
-        )
-    given = {"framerate": options.get("rate", "10"), "video_size": _size(text, options, size)}
-    form, url = (
-        ("x11grab", rest or os.environ.get("DISPLAY", "")) if sys.platform == "linux" else ("gdigrab", "desktop")
-    )
+    place = {"darwin": ("avfoundation", f"Capture screen {rest or 0}"), "win32": ("gdigrab", "desktop")}
+    form, url = place.get(sys.platform, ("x11grab", rest or os.environ.get("DISPLAY", "")))
     if not url:
         raise SourceError("screen: needs an X display, and DISPLAY is not set")
-    return Stream(text, "av", url, form, {key: value for key, value in given.items() if value})
+    return Stream(text, "av", url, form, _some(video_size=_size(options, size), framerate=options.get("rate", "10")))
 
 
 def _csi(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
     number = _whole(text, rest or "0")
-    width, _, height = (_size(text, options, size) or "1280x720").partition("x")
+    width, _, height = (_size(options, size) or "1280x720").partition("x")
     rate = options.get("rate", "30")
     form = f"width={width},height={height},framerate={rate}/1"
     pipelines = (
@@ -172,7 +162,7 @@ def _pipeline(text: str, rest: str, size: Size) -> Stream:
 def _test(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
     if rest:
         raise SourceError(f"{shorten(text)!r} is written {KINDS['test']}")
-    width, _, height = (_size(text, options, size) or "640x480").partition("x")
+    width, _, height = (_size(options, size) or "640x480").partition("x")
     rate, frames = float(options.get("rate", "30")), options.get("frames")
     return Stream(text, "scene", size=(int(width), int(height)), rate=rate, frames=int(frames) if frames else None,
                   ends=True)  # fmt: skip
@@ -199,9 +189,13 @@ def _options(text: str, rest: str) -> tuple[str, dict[str, str]]:
     return rest, options
 
 
-def _size(text: str, options: dict[str, str], size: Size | None) -> str:
+def _size(options: dict[str, str], size: Size | None) -> str:
     """WIDTHxHEIGHT as FFmpeg wants it; "" is the device's own."""
     return options.get("size", f"{size[0]}x{size[1]}" if size else "")
+
+
+def _some(**options: str | None) -> dict[str, str]:
+    return {name: value for name, value in options.items() if value}
 
 
 def _whole(text: str, number: str) -> int:

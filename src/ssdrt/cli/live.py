@@ -1,0 +1,120 @@
+"""`ssdrt detect` with cameras and streams: what is typed becomes sources, viewers and sinks of the live loop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ssdrt.cli.analysis import open_analytics
+from ssdrt.cli.detect import detect_options
+from ssdrt.cli.printer import Printer
+from ssdrt.errors import SourceError
+
+if TYPE_CHECKING:
+    from ssdrt.detections import Detections
+    from ssdrt.detector import Detector
+    from ssdrt.live.board import Board, Controls, Settings
+    from ssdrt.live.loop import Detect, Viewer
+    from ssdrt.sinks.base import Sink
+    from ssdrt.sources.base import Frame
+    from ssdrt.sources.status import Status
+    from ssdrt.sources.stream import Stream
+
+TERMINATED = 128 + signal.SIGTERM  # the exit code, as shells have it
+
+
+def streams_of(args: Namespace) -> list[Stream]:
+    """The streams among the inputs, under names of their own.
+
+    Raises
+    ------
+    SourceError: streams and files in one run.
+    """
+    from ssdrt.sources.stream import parse_stream
+
+    streams = [stream for text in args.input if (stream := parse_stream(text)) is not None]
+    if streams and len(streams) < len(args.input):
+        raise SourceError("cameras and streams go on for ever, files do not: give them to two runs")
+    names = [stream.name for stream in streams]
+    return [
+        replace(stream, name=f"{stream.name} #{names[:index].count(stream.name) + 1}")
+        if stream.name in names[:index]
+        else stream
+        for index, stream in enumerate(streams)
+    ]
+
+
+def viewers_of(args: Namespace, detector: Detector) -> list[Callable[[Board, Controls], Viewer]]:  # noqa: ARG001
+    """What shows the run while it goes on: each starts a viewer of a board."""
+    return []
+
+
+def detect_live(args: Namespace, streams: list[Stream]) -> int:
+    """Detect in streams until they end, a viewer ends the run, or Ctrl-C; 1 if an output could not be written."""
+    import logging
+
+    from ssdrt.cli.loading import open_detector
+    from ssdrt.live.board import Controls
+    from ssdrt.live.loop import run_live, wait_until_closed
+    from ssdrt.sinks import open_sink
+
+    def say(source: str, status: Status) -> None:
+        if not args.quiet:
+            print(f"ssdrt: {source}: {status.state}{': ' * bool(status.reason)}{status.reason}", file=sys.stderr)
+
+    def wait(board: Board) -> None:
+        try:
+            wait_until_closed(board)
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break off the closing
+
+    with ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.getsignal(number))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+        detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
+        logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
+        detect, settings = _detect(args, detector)
+        viewers = viewers_of(args, detector)
+        outputs = args.output + ([f"jsonl:{args.json}"] if args.json else [])
+        sinks: list[Sink] = [open_sink(output, detector.labels, args.segment) for output in outputs]
+        if not sinks and not viewers:
+            sinks = [Printer(with_table=False)]
+        begin = time.perf_counter()
+        run = run_live(
+            streams, detect, Controls(settings), viewers=viewers, sinks=sinks, workers=1, on_status=say, wait=wait
+        )
+    if not args.quiet:
+        seconds = time.perf_counter() - begin
+        dropped = sum(status.dropped for status in run.statuses.values())
+        print(f"{run.detected} frames in {seconds:.2f} s, {dropped} dropped as newer ones were there", file=sys.stderr)
+    for output, writer in zip(outputs, run.writers, strict=False):
+        if writer.dropped:
+            print(f"ssdrt: {writer.dropped} frames are not in {output!r}: it was too slow", file=sys.stderr)
+    return 0
+
+
+def _detect(args: Namespace, detector: Detector) -> tuple[Detect, Settings]:
+    """What the loop does with a frame, and the settings that it begins with."""
+    from ssdrt.detector import SCORE
+    from ssdrt.live.board import Settings
+
+    given, analytics, lock = detect_options(args, detector), open_analytics(args, detector.class_ids(args.blur)), threading.Lock()
+    first = Settings(args.score[0] or SCORE, tuple(args.classes) if args.classes else None)
+
+    def detect(frame: Frame, settings: Settings) -> tuple[Frame, Detections]:
+        options = {**given, "classes": settings.classes}
+        if settings.score_threshold != first.score_threshold:  # one for all, in place of those of single classes
+            options["score_threshold"] = settings.score_threshold
+        found = detector.detect(frame.image, **analytics.widen(options))
+        with lock:
+            return analytics(frame, found, options)
+
+    return detect, first

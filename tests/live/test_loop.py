@@ -1,0 +1,167 @@
+"""The live loop with the synthetic scene: fresh frames, several sources, viewers and sinks, and the end of it."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from ssdrt.detections import Detections
+from ssdrt.errors import SinkError, SourceError
+from ssdrt.live.board import Controls, Settings
+from ssdrt.live.loop import run_live
+from ssdrt.sources.scene import read_index
+from ssdrt.sources.stream import parse_stream
+
+
+def nothing(frame, _settings):
+    height, width = frame.image.shape[:2]
+    empty = np.zeros(0)
+    return frame, Detections(
+        np.zeros((0, 4), np.float32),
+        empty.astype(np.float32),
+        empty.astype(np.int64),
+        empty.astype(np.str_),
+        width,
+        height,
+    )
+
+
+class Kept:
+    """A sink that keeps what it is given."""
+
+    def __init__(self, fail_after=None):
+        self.frames, self.states, self.closed, self.fail_after = [], [], False, fail_after
+
+    def write(self, frame, _found):
+        if self.fail_after == len(self.frames):
+            raise SinkError("the disk is full")
+        self.frames.append(frame)
+
+    def write_status(self, source, status):
+        self.states.append((source, status.state))
+
+    def close(self):
+        self.closed = True
+
+
+def run(*texts, detect=nothing, sinks=(), **options):
+    streams = [parse_stream(text) for text in texts]
+    return run_live(streams, detect, Controls(Settings(0.3)), sinks=sinks, **options)
+
+
+def test_frames_are_those_that_came_in_order_and_the_run_ends_with_its_sources():
+    sink = Kept()
+    done = run("test:?size=320x240&rate=100&frames=40", sinks=[sink])
+    assert [read_index(frame.image) for frame in sink.frames] == [frame.index for frame in sink.frames]
+    assert sink.frames == sorted(sink.frames, key=lambda frame: frame.index)
+    times = np.diff([frame.time for frame in sink.frames])
+    np.testing.assert_allclose(times, np.diff([frame.index for frame in sink.frames]) / 100, atol=1e-6)
+    assert done.detected == len(sink.frames) > 20
+    assert sink.closed
+
+
+def test_a_slow_detector_gets_the_newest_frame_and_the_others_are_counted():
+    gate = threading.Event()
+    seen = []
+
+    def detect(frame, settings):
+        seen.append(frame.index)
+        if len(seen) == 1:
+            gate.wait(0.5)  # fifty frames long
+        return nothing(frame, settings)
+
+    done = run("test:?size=320x240&rate=100&frames=100", detect=detect)
+    (status,) = done.statuses.values()
+    assert seen[1] - seen[0] >= 40
+    assert status.dropped >= seen[1] - seen[0] - 1
+    assert status.dropped + len(seen) <= 100
+
+
+def test_several_sources_are_served_by_one_detector():
+    sink = Kept()
+    done = run("test:?size=320x240&rate=50&frames=25", "test:?size=160x120&rate=50&frames=25", sinks=[sink], workers=2)
+    assert {frame.image.shape for frame in sink.frames} == {(240, 320, 3), (120, 160, 3)}
+    assert len(done.statuses) == 2
+    assert [state for state in sink.states if state[1] == "ONLINE"]
+
+
+def test_a_viewer_ends_the_run_and_is_closed():
+    class Viewer:
+        closed = False
+
+        def __init__(self, board, _controls):
+            threading.Thread(target=self.watch, args=(board,)).start()
+
+        def watch(self, board):
+            self.seen = board.wait(0, 20)
+            board.close()
+
+        def close(self):
+            Viewer.closed = True
+
+    run("test:?size=320x240", viewers=[Viewer])
+    assert Viewer.closed
+
+
+def test_a_sink_that_stalls_costs_frames_of_its_own_only():
+    go = threading.Event()
+
+    class Slow(Kept):
+        def write(self, frame, found):
+            go.wait(20)
+            super().write(frame, found)
+
+    slow, quick = Slow(), Kept()
+
+    def detect(frame, settings):
+        if frame.index > 80:
+            go.set()
+        return nothing(frame, settings)
+
+    done = run("test:?size=160x120&rate=100&frames=100", detect=detect, sinks=[slow, quick])
+    dropped, none = (writer.dropped for writer in done.writers)
+    assert none == 0
+    assert dropped > 0
+    assert len(slow.frames) + dropped == len(quick.frames) == done.detected
+    assert slow.closed
+
+
+def test_a_run_whose_only_sink_fails_ends_and_says_why():
+    sink = Kept(fail_after=3)
+    with pytest.raises(SinkError, match="disk is full"):
+        run("test:?size=160x120", sinks=[sink])
+    assert sink.closed
+
+
+def test_what_the_detector_raises_ends_the_run():
+    def fail(_frame, _settings):
+        raise SourceError("no")
+
+    with pytest.raises(SourceError, match="no"):
+        run("test:?size=160x120", detect=fail)
+
+
+def test_pausing_stops_detection_and_nothing_else():
+    controls = Controls(Settings(0.3, paused=True))
+    seen = []
+
+    class Viewer:
+        def __init__(self, board, controls):
+            threading.Thread(target=self.watch, args=(board, controls)).start()
+
+        def watch(self, board, controls):
+            version = 0
+            while (news := board.wait(version, 20)) is not None and news[1].status.state != "ONLINE":
+                version = news[0]
+            assert news[1].frame is None
+            controls.change(paused=False)
+            while (news := board.wait(version, 20)) is not None and news[1].frame is None:
+                version = news[0]
+            seen.append(news)
+            board.close()
+
+        def close(self):
+            pass
+
+    run_live([parse_stream("test:?size=160x120")], nothing, controls, viewers=[Viewer])
+    assert seen[0][1].frame is not None
