@@ -106,7 +106,8 @@ def _detect(args: Namespace, detector: Detector) -> tuple[Detect, Settings]:
     from ssdrt.detector import SCORE
     from ssdrt.live.board import Settings
 
-    given, analytics, lock = detect_options(args, detector), open_analytics(args, detector.class_ids(args.blur)), threading.Lock()
+    given, lock = detect_options(args, detector), threading.Lock()
+    analytics = open_analytics(args, detector.class_ids(args.blur))
     first = Settings(args.score[0] or SCORE, tuple(args.classes) if args.classes else None)
 
     def detect(frame: Frame, settings: Settings) -> tuple[Frame, Detections]:
