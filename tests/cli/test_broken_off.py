@@ -1,0 +1,94 @@
+"""Recordings that are broken off: what is left plays, lines are whole, no process stays.
+
+bench/interrupted.py does it at random moments, many times.
+"""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ssdrt
+from ssdrt.sinks.video import AnnotatedVideo
+from ssdrt.sources.base import Frame
+from ssdrt.sources.video import read_video
+
+pytest.importorskip("av", reason="videos need the extra `video`")
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Forty seconds of noise, 64 x 48."""
+    from ssdrt.detections import Detections
+
+    none = np.zeros(0, np.float32)
+    nothing = Detections(none.reshape(0, 4), none, none.astype(int), none.astype(str), 64, 48)
+    path, rng = tmp_path_factory.mktemp("clip") / "clip.mp4", np.random.default_rng(0)
+    video = AnnotatedVideo(str(path))
+    for index in range(COUNT):
+        video.write(Frame(rng.integers(0, 256, (48, 64, 3), np.uint8), "camera", index, index / 10), nothing)
+    video.close()
+    return path
+
+
+def start(clip, out, largest=resource.RLIM_INFINITY):
+    """The run in a process group of its own, whose files may have `largest` bytes; its JSON lines come on a pipe."""
+
+    def prepare():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests that run in the background may have it ignored
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+
+    environment = {**os.environ, "PYTHONPATH": str(Path(ssdrt.__file__).parents[1])}
+    words = ("detect", "frozen_inference_graph.pb", clip, "-o", out, "--json", "-", "--engine", "reference", "-q")
+    return subprocess.Popen(
+        [sys.executable, "-m", "ssdrt", *words],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=prepare,
+    )  # fmt: skip
+
+
+def times(path):
+    """The times of a video in which no frame is damaged."""
+    return [item.read().time for item in read_video(str(path), 64 * 48)]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_signal_leaves_a_video_that_plays(clip, tmp_path, suffix, sent):
+    run = start(clip, tmp_path / f"out{suffix}")
+    lines = [run.stdout.readline() for _ in range(150)]
+    os.killpg(run.pid, sent)
+    lines += run.communicate(timeout=60)[0].splitlines(keepends=True)
+    assert [json.loads(line)["index"] for line in lines] == list(range(len(lines)))
+    assert lines[-1].endswith(b"\n")
+    (left,) = tmp_path.iterdir()
+    seen = times(left)
+    assert seen == pytest.approx(np.arange(len(seen)) / 10, abs=1e-3)
+    if sent == signal.SIGINT:
+        assert run.returncode == 130
+        assert left.name == f"out{suffix}"
+        assert len(seen) - len(lines) in (0, 1)  # it may fall between the two outputs
+    else:
+        assert left.name == f"out{suffix}.part"
+        assert 50 <= len(seen) <= len(lines)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(run.pid, 0)
+
+
+def test_a_full_disk_leaves_a_video_that_plays(clip, tmp_path):
+    run = start(
+        clip, tmp_path / "out.mp4", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    )
+    _, told = run.communicate(timeout=120)
+    assert run.returncode == 1
+    assert b"cannot be written: " in told
+    assert b"what was written before is kept" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert 20 <= len(times(tmp_path / "out.mp4")) < COUNT
