@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ssdrt.postprocess import NmsParameters, convert_scores, decode_boxes, non_max_suppression
+from ssdrt.postprocess import NmsParameters, convert_scores, decode_boxes, non_max_suppression, suppress_candidates
 
 PLAIN = NmsParameters(score_threshold=1e-8, iou_threshold=0.6, max_per_class=100, max_total=100)
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -142,6 +142,47 @@ def test_equals_the_class_by_class_form(seed):
     for _ in range(80):
         boxes, scores = random_case(rng)
         assert_equals_literal(boxes, scores, random_parameters(rng, scores.shape[1]), WHOLE if seed % 2 else PADDED)
+
+
+def best_pairs(boxes, scores, count, rng):
+    """The `count` best (anchor, class) pairs, equal ones shuffled: what a TopK leaves."""
+    shuffled = rng.permutation(scores.size)
+    best = shuffled[np.argsort(-scores.ravel()[shuffled], kind="stable")][:count]
+    return boxes[best // scores.shape[1]], scores.ravel()[best], best.astype(np.int32)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_candidates_give_the_same_or_say_that_they_are_too_few(seed):
+    rng = np.random.default_rng(seed)
+    answered = refused = 0
+    for _ in range(80):
+        boxes, scores = random_case(rng)
+        if np.isnan(scores).any():
+            continue
+        p, count = random_parameters(rng, scores.shape[1]), int(rng.integers(1, scores.size + 1))
+        window = WHOLE if seed % 2 else PADDED
+        found = suppress_candidates(*best_pairs(boxes, scores, count, rng), scores.shape[1], scores.size, p, window)
+        if found is None:
+            assert count < scores.size or p.class_agnostic or p.soft_nms_sigma
+            refused += 1
+            continue
+        answered += 1
+        for ours, whole in zip(found, non_max_suppression(boxes, scores, p, window), strict=True):
+            np.testing.assert_array_equal(ours, whole)
+    assert answered > 20
+    assert refused > 5
+
+
+def test_candidates_that_end_among_equal_scores_do_not_count():
+    boxes = np.array([[0, 0, 1, 1], [0, 0, 0.4, 0.4], [0.6, 0.6, 1, 1]], np.float32)
+    scores = np.array([[0.9], [0.5], [0.5]], np.float32)
+    two = np.array([0, 2]), replace(PLAIN, max_total=2)  # which of the equal two comes first, the third decides
+    assert suppress_candidates(boxes[two[0]], scores[two[0], 0], two[0], 1, 3, two[1]) is None
+    one = suppress_candidates(boxes[two[0]], scores[two[0], 0], two[0], 1, 3, replace(PLAIN, max_total=1))
+    assert one is not None
+    assert one[1].tolist() == [np.float32(0.9)]
+    nan = np.full(2, np.nan, np.float32)
+    assert suppress_candidates(boxes[:2], nan, two[0], 1, 3, PLAIN) is None
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.5])

@@ -81,6 +81,7 @@ class Detector:
         engine: str = "auto",
         precision: str = "auto",
         labels: str | Path | LabelMap | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Detector:
         """Open a frozen graph (.pb, .pbtxt), a bundle (.ssdrt) or a zoo name. The first time builds and caches a plan.
 
@@ -89,12 +90,13 @@ class Detector:
         engine: "openvino", "onnxruntime", "reference", ... or "auto": the fastest that can run here.
         precision: "fp32", "bf16", ... or "auto": the fastest that keeps the detections of fp32 (measured when built).
         labels: a label file (.pbtxt, .txt, .json) or a LabelMap; None takes COCO's for 90 classes, else "class 1", ...
+        options: of the engine's build, as {"batch": (1, 4, 8)} for TensorRT (`engines.tensorrt.builder.BuildOptions`).
 
         Raises
         ------
         SsdrtError: GraphError, ModelError, BundleError, EngineError, LabelError or ZooError: what, where, what to do.
         """
-        preparation = prepare(path, engine, precision)
+        preparation = prepare(path, engine, precision, options)
         return cls(preparation, labels if isinstance(labels, LabelMap) or labels is None else read_labels(labels))
 
     @classmethod

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,65 @@ def non_max_suppression(
     return final[anchors], kept_scores, columns if classes is None else classes[anchors]
 
 
+def suppress_candidates(
+    boxes: Floats,
+    scores: Floats,
+    indices: NDArray[np.integer[Any]],
+    num_classes: int,
+    all_pairs: int,
+    parameters: NmsParameters,
+    window: Window = (0.0, 0.0, 1.0, 1.0),
+) -> tuple[Floats, Floats, Ints] | None:
+    """`non_max_suppression` of one picture when only its best (anchor, class) pairs are at hand.
+
+    Parameters
+    ----------
+    boxes, scores, indices: (k, 4) yxyx, (k,) best first, and (k,) anchor * num_classes + class. Equal scores may come
+        in any order, and of those equal to the last one some may be missing.
+    all_pairs: how many pairs the picture has in all.
+
+    Returns
+    -------
+    as `non_max_suppression`; None when pairs beyond the last may belong to the result, or for a kind of NMS that looks
+    at more than the best pairs (class-agnostic, soft).
+    """
+    if parameters.class_agnostic or parameters.soft_nms_sigma > 0 or not len(scores):
+        return None
+    thresholds = np.asarray(parameters.score_threshold, np.float32)
+    last, lowest = scores[-1], thresholds.min()
+    everything = len(scores) == all_pairs or bool(last <= lowest)
+    alive = np.flatnonzero(scores > (lowest if everything else max(last, lowest)))
+    if not len(alive):
+        return _NOTHING if everything else None
+    ranks = alive if np.isnan(scores[0]) else slice(0, len(alive))  # NaN comes first where it comes at all
+    anchors, classes = np.divmod(indices[ranks].astype(np.int64), num_classes)
+    boxes, scores = boxes[ranks], scores[ranks]
+    order = np.lexsort((anchors, classes, -scores))
+    if thresholds.ndim:
+        order = order[scores[order] > thresholds[classes[order]]]
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite and NaN boxes
+        clips = parameters.clip != "never"
+        final = _clip(boxes, window) if clips else boxes
+        real = _areas(final) > 0 if clips and parameters.drop_zero_area else np.ones(len(boxes), bool)
+        if parameters.change_coordinate_frame:
+            final = _change_frame(final, window)
+        if parameters.clip == "before":
+            boxes, order = final, order[real[order]]
+        pairs = order * num_classes + classes[order]
+        found = _hard_nms(boxes, num_classes, parameters.max_per_class, iter((pairs,)), parameters.iou_threshold)
+        kept = np.empty(0, np.int64)
+        for portion in found:
+            rows = portion // num_classes
+            kept = np.concatenate((kept, rows[real[rows]]))
+            if len(kept) >= parameters.max_total:
+                break
+        kept = kept[: parameters.max_total]
+    return (final[kept], scores[kept], classes[kept]) if everything or len(kept) == parameters.max_total else None
+
+
+_NOTHING = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+
 @dataclass(frozen=True)
 class _Candidates:
     """What one NMS looks at: boxes (n, 4), scores and thresholds (n, columns), and how many it keeps of a column."""
@@ -156,7 +215,9 @@ def _nms(candidates: _Candidates, parameters: NmsParameters) -> Iterator[tuple[i
     order = _best_first(candidates.scores, np.float32(np.min(parameters.score_threshold)), 4 * parameters.max_total)
     if parameters.soft_nms_sigma > 0:
         return _soft_nms(candidates, order, parameters.soft_nms_sigma)
-    return _hard_nms(candidates, order, parameters.iou_threshold)
+    values, room = candidates.scores.ravel(), candidates.room
+    found = _hard_nms(candidates.boxes, candidates.scores.shape[1], room, order, parameters.iou_threshold)
+    return ((index, float(values[index])) for portion in found for index in portion.tolist())
 
 
 def _best_first(scores: Floats, threshold: np.float32, wanted: int) -> Iterator[Ints]:
@@ -191,25 +252,51 @@ def _lower_bound(values: Floats, threshold: np.float32, wanted: int) -> np.float
     return np.partition(maxima, -wanted)[-wanted] if len(maxima) > wanted else None
 
 
-def _hard_nms(candidates: _Candidates, order: Iterator[Ints], iou_threshold: float) -> Iterator[tuple[int, float]]:
-    """A candidate goes when a better one of its column overlaps it too much."""
-    values, num_columns = candidates.scores.ravel(), candidates.scores.shape[1]
-    room = np.full(num_columns, candidates.room)
+def _hard_nms(
+    boxes: Floats, num_columns: int, room_of_each: int, order: Iterator[Ints], iou_threshold: float
+) -> Iterator[Ints]:
+    """A candidate, row of its box * num_columns + column, goes when a better one of its column overlaps it too much.
+
+    The others come in portions, best first.
+    """
+    room = np.full(num_columns, room_of_each)
     kept = np.empty(0, np.int64)
     for block in (portion[start : start + BLOCK] for portion in order for start in range(0, len(portion), BLOCK)):
         if not room.any():
             return
         new = block[room[block % num_columns] > 0]
         anchors, columns = np.divmod(np.concatenate((kept, new)), num_columns)
-        gone, rivals = _rivals(candidates.boxes[anchors], columns, len(kept), iou_threshold)
+        gone, rivals = _rivals(boxes[anchors], columns, len(kept), iou_threshold)
+        if len(kept) + len(new) <= room_of_each:  # no class can be full: only those with a rival need a look each
+            picks = new[_unrivalled(~gone, rivals)]
+            room -= np.bincount(picks % num_columns, minlength=num_columns)
+            kept = np.concatenate((kept, picks))
+            yield picks
+            continue
         picked, picked_bits = [], 0
         for bit, (index, is_gone, word) in enumerate(zip(new.tolist(), gone.tolist(), rivals.tolist(), strict=True)):
             if not is_gone and not word & picked_bits and room[index % num_columns]:
                 room[index % num_columns] -= 1
                 picked.append(index)
                 picked_bits |= 1 << bit
-                yield index, float(values[index])
-        kept = np.concatenate((kept, np.array(picked, np.int64)))
+        picks = np.array(picked, np.int64)
+        kept = np.concatenate((kept, picks))
+        yield picks
+
+
+def _unrivalled(alive: NDArray[np.bool_], rivals: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which boxes of a block stay, of those alive: no rival of theirs comes before them and stays itself."""
+    before = rivals & _BEFORE[: len(rivals)]
+    bits = int.from_bytes(np.packbits(alive, bitorder="little").tobytes(), "little")
+    for bit in np.flatnonzero(alive & (before != 0)).tolist():
+        if int(before[bit]) & bits:
+            alive[bit] = False
+            bits &= ~(1 << bit)
+    return alive
+
+
+_BEFORE = (np.uint64(1) << np.arange(BLOCK, dtype=np.uint64)) - np.uint64(1)
+"""For each bit of a word, all bits below it."""
 
 
 def _rivals(

@@ -7,14 +7,16 @@ import hashlib
 import logging
 import os
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt import __version__
-from ssdrt.bundle import Bundle, cache_path, load_bundle, prune_cache, save_bundle
+from ssdrt.bundle import Bundle, cache_path, home, load_bundle, prune_cache, save_bundle
 from ssdrt.compare import EXACT, difference
 from ssdrt.engines.base import Engine, engine_module, pick_engine
 from ssdrt.errors import BundleError, EngineError
@@ -27,15 +29,22 @@ from ssdrt.zoo import model_path
 log = logging.getLogger("ssdrt")
 
 
+PLANS = (".engine", ".plan", ".trt")
+"""How names of bare TensorRT plans end. What else is needed lies beside one, in a file with .ssdrt after its name."""
+
+Options = Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Preparation:
     """A model with its engine chosen, and built for the model's own input size; other sizes follow on demand.
 
-    cached: whether it came from the cache. why: how engine and precision were chosen.
+    cached: whether it came from the cache. options: of the engine's build.
     """
 
     bundle: Bundle
     cached: bool
+    options: Options = field(default_factory=dict)
 
     def load(self, size: Pair, picture: Pair, streams: int) -> tuple[SsdModel, Engine]:
         """The model for a network input of `size`, which a picture of `picture` (height, width) gets, and its engine.
@@ -50,61 +59,112 @@ class Preparation:
 
     def _resized(self, size: Pair, picture: Pair) -> Bundle:
         first = self.bundle
-        place = cache_path(first.model.digest, __version__, first.engine, first.precision, first.fingerprint, size)
+        choices = (__version__, first.engine, first.precision, first.fingerprint, size, *sorted(self.options.items()))
+        place = cache_path(first.model.digest, *choices)
         bundle = _cached(place, first.fingerprint)
         if bundle is None:
             model = recover(graph_from_bytes(first.graph), picture)
-            plan = engine_module(first.engine).build(model, first.precision)
+            options = _complete(self.options, first.engine, first.fingerprint)
+            plan = engine_module(first.engine).build(model, first.precision, **options)
             bundle = replace(first, model=model, plan=plan, graph=b"")
             _store(bundle, place)
         return bundle
 
 
-def prepare(path: str | Path, engine: str = "auto", precision: str = "auto") -> Preparation:
+def prepare(
+    path: str | Path, engine: str = "auto", precision: str = "auto", options: Options | None = None
+) -> Preparation:
     """Read a graph, a bundle or a zoo model, and build or take from the cache what the engine needs.
+
+    Parameters
+    ----------
+    options: of the engine's build; each engine with any documents them (`engines.tensorrt.builder.BuildOptions`).
 
     Raises
     ------
-    SsdrtError: the file, the engine or the precision cannot be used; the message says why.
+    SsdrtError: the file, the engine, the precision or an option cannot be used; the message says why.
     """
     path = model_path(path)
     if path.suffix == ".ssdrt":
-        return _from_bundle(path, engine, precision)
+        return _from_bundle(path, engine, precision, options or {})
+    if path.suffix in PLANS:
+        return _from_plan(path)
     data = read_bytes(path)
-    return _from_graph(data, str(path), engine, precision)
+    return _from_graph(data, str(path), engine, precision, options or {})
 
 
-def _from_graph(data: bytes, name: str, engine: str, precision: str) -> Preparation:
+def _from_graph(data: bytes, name: str, engine: str, precision: str, options: Options) -> Preparation:
     engine = pick_engine(engine)
     fingerprint = engine_module(engine).fingerprint()
-    place = cache_path(hashlib.sha256(data).hexdigest(), __version__, engine, precision, fingerprint)
+    choices = (__version__, engine, precision, fingerprint, *sorted(options.items()))
+    place = cache_path(hashlib.sha256(data).hexdigest(), *choices)
     bundle = _cached(place, fingerprint)
     if bundle is not None:
-        return Preparation(bundle, True)
-    bundle = build(recover(graph_from_bytes(data, name)), engine, precision, data)
+        return Preparation(bundle, True, options)
+    bundle = build(recover(graph_from_bytes(data, name)), engine, precision, data, options)
     _store(bundle, place)
-    return Preparation(bundle, False)
+    return Preparation(bundle, False, options)
 
 
-def _from_bundle(path: Path, engine: str, precision: str) -> Preparation:
+def _from_plan(path: Path) -> Preparation:
+    """A bare plan with what lies beside it; there is no network that it could be rebuilt from."""
+    beside = Path(f"{path}.ssdrt")
+    if not beside.exists():
+        raise BundleError(
+            f"{path} is a bare plan, and {beside.name}, which says what its outputs mean, is not beside it: "
+            "`ssdrt build MODEL --save-plan` writes both; or open the model itself"
+        )
+    bundle = load_bundle(beside)
+    try:
+        bundle = replace(bundle, plan=bundle.plan + path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
+    here = engine_module(pick_engine(bundle.engine)).fingerprint()
+    if here != bundle.fingerprint:
+        raise EngineError(
+            f"{path} was built for {bundle.fingerprint}, this is {here}: build the model again on this machine"
+        )
+    return Preparation(bundle, True)
+
+
+def save_plan(bundle: Bundle, path: Path) -> None:
+    """Write NVIDIA's own bytes of a plan for TensorRT to `path`, and what else is needed to run it beside it.
+
+    Raises
+    ------
+    SsdrtError: the bundle is for another engine, or a file cannot be written.
+    """
+    split = getattr(engine_module(bundle.engine), "split_plan", None)
+    if split is None:
+        raise EngineError(f"engine {bundle.engine} makes no plans that other programs take: --engine tensorrt does")
+    facts, plan = split(bundle.plan)
+    try:
+        path.write_bytes(plan)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be written: {error.strerror or error}") from error
+    save_bundle(replace(bundle, model=replace(bundle.model, layers=()), plan=facts, graph=b""), Path(f"{path}.ssdrt"))
+
+
+def _from_bundle(path: Path, engine: str, precision: str, options: Options) -> Preparation:
     """A bundle as it is, or rebuilt from its own model when it was built for something else."""
     bundle = load_bundle(path)
     wanted = bundle.engine if engine == "auto" and _usable(bundle.engine) else pick_engine(engine)
     same_precision = precision in ("auto", bundle.precision)
     fingerprint = engine_module(wanted).fingerprint()
-    if (wanted, fingerprint) == (bundle.engine, bundle.fingerprint) and same_precision:
+    if (wanted, fingerprint) == (bundle.engine, bundle.fingerprint) and same_precision and not options:
         return Preparation(bundle, True)
-    place = cache_path(bundle.model.digest, __version__, wanted, precision, fingerprint)
+    choices = (__version__, wanted, precision, fingerprint, *sorted(options.items()))
+    place = cache_path(bundle.model.digest, *choices)
     cached = _cached(place, fingerprint)
     if cached is not None:
-        return Preparation(cached, True)
+        return Preparation(cached, True, options)
     log.warning(
         "%s was built for %s %s on %s; rebuilding it for %s here",
         path, bundle.engine, bundle.precision, bundle.fingerprint, wanted,
     )  # fmt: skip
-    rebuilt = build(bundle.model, wanted, precision, bundle.graph)
+    rebuilt = build(bundle.model, wanted, precision, bundle.graph, options)
     _store(rebuilt, place)
-    return Preparation(rebuilt, False)
+    return Preparation(rebuilt, False, options)
 
 
 def _usable(engine: str) -> bool:
@@ -114,11 +174,12 @@ def _usable(engine: str) -> bool:
         return False
 
 
-def build(model: SsdModel, engine: str, precision: str, graph: bytes) -> Bundle:
+def build(model: SsdModel, engine: str, precision: str, graph: bytes, options: Options | None = None) -> Bundle:
     """A bundle of a model for one engine of this machine.
 
     Parameters
     ----------
+    options: of the engine's build.
     precision: "auto" builds every precision the engine has here, measures them, and says why it took one.
     graph: the frozen graph; kept in the bundle if the network's size depends on the picture.
 
@@ -132,19 +193,33 @@ def build(model: SsdModel, engine: str, precision: str, graph: bytes) -> Bundle:
         raise EngineError(f"engine {engine} does not compute in {precision} here; it does in {', '.join(offered)}")
     kept = graph if model.preprocessing.resizer.value.kind != "fixed_shape" else b""
     fingerprint = module.fingerprint()
+    chosen_options = _complete(options or {}, engine, fingerprint)
     if precision != "auto" or len(offered) == 1:
         chosen = offered[0] if precision == "auto" else precision
         why = "asked for" if precision != "auto" else "the only precision of this engine here"
-        return Bundle(model, engine, chosen, fingerprint, module.build(model, chosen), why, kept)
-    chosen, plan, why = _fastest_exact(model, engine, offered)
+        plan = module.build(model, chosen, **chosen_options)
+        return Bundle(model, engine, chosen, fingerprint, plan, why, kept)
+    chosen, plan, why = _fastest_exact(model, engine, getattr(module, "AUTO", offered), chosen_options)
     log.info("precision %s: %s", chosen, why)
     return Bundle(model, engine, chosen, fingerprint, plan, why, kept)
 
 
-def _fastest_exact(model: SsdModel, engine: str, offered: tuple[str, ...]) -> tuple[str, bytes, str]:
+def _complete(options: Options, engine: str, fingerprint: str) -> dict[str, Any]:
+    """Options that the engine has, and a place for what its builds measure: one serves the next, of any model."""
+    taken = getattr(engine_module(engine), "OPTIONS", ())
+    stranger = next((name for name in options if name not in taken), None)
+    if stranger is not None:
+        raise EngineError(f"engine {engine} has no option {stranger!r}; it has {', '.join(taken) or 'none'}")
+    if "timing_cache" not in taken:
+        return dict(options)
+    place = home() / "timing" / hashlib.sha256(fingerprint.encode()).hexdigest()[:20]
+    return {"timing_cache": str(place), **options}
+
+
+def _fastest_exact(model: SsdModel, engine: str, offered: tuple[str, ...], options: Options) -> tuple[str, bytes, str]:
     """(precision, plan, reason): the fastest whose detections on probe pictures are those of the exact one."""
     module = engine_module(engine)
-    plans = {name: module.build(model, name) for name in offered}
+    plans = {name: module.build(model, name, **options) for name in offered}
     engines = {name: module.load(model, plan, name, 1) for name, plan in plans.items()}
     times = _median_times(engines, model.input_size)
     exact = offered[0]

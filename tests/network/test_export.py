@@ -27,7 +27,7 @@ def infer(model: SsdModel, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return reference.load(model, b"", "fp32", 1).infer(pixels)
 
 
-@pytest.mark.parametrize("opset", [11, 13, 17, 21])
+@pytest.mark.parametrize("opset", [11, 13, 17, 22])
 @pytest.mark.parametrize("tail", TAILS)
 def test_every_opset_and_tail_is_valid_and_gives_the_same(opset, tail):
     onnx = pytest.importorskip("onnx")
@@ -38,9 +38,48 @@ def test_every_opset_and_tail_is_valid_and_gives_the_same(opset, tail):
         np.testing.assert_array_equal(value, usual[name])
 
 
-@pytest.mark.parametrize("opset", [10, 22])
+def test_candidates_are_the_best_pairs_with_their_boxes():
+    model, pixels = tiny_ssd(), tiny_pixels(2)
+    found = run(build_onnx(model, pixels="float32", tail="candidates", candidates=60), pixels)
+    encodings, scores = infer(model, pixels)
+    for picture in range(2):
+        best = np.sort(scores[picture].ravel())[::-1][:60]
+        np.testing.assert_allclose(found["candidate_scores"][picture], best, atol=1e-5)
+        indices = found["candidate_indices"][picture]
+        np.testing.assert_allclose(scores[picture].ravel()[indices], best, atol=1e-5)
+        boxes = decode_boxes(encodings[picture], model.anchors.value, model.box_coder.scales.value)
+        np.testing.assert_allclose(found["candidate_boxes"][picture], boxes[indices // CLASSES], atol=1e-5)
+    assert len(set(indices.tolist())) == 60
+
+
+@pytest.mark.parametrize("floats", ["float16", "bfloat16"])
+def test_a_narrow_network_takes_and_gives_float32(floats):
+    onnx = pytest.importorskip("onnx")
+    data = build_onnx(tiny_ssd(), tail="candidates", candidates=60, floats=floats, opset=22)
+    network = onnx.load_from_string(data)
+    onnx.checker.check_model(network, full_check=True)
+    narrow = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}[floats]
+    weights = [one for one in network.graph.initializer if len(one.dims) == 4 and np.prod(one.dims) > 8]
+    assert {one.data_type for one in weights} == {narrow}
+    ports = {port.name: port.type.tensor_type.elem_type for port in (*network.graph.input, *network.graph.output)}
+    kinds = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.INT32: "int32"}
+    assert {name: kinds[kind] for name, kind in ports.items()} == {
+        "image": "uint8", "box_encodings": "float32", "class_scores": "float32", "candidate_boxes": "float32",
+        "candidate_scores": "float32", "candidate_indices": "int32",
+    }  # fmt: skip
+
+
+def test_float16_is_near_float32():
+    pixels = tiny_pixels(1)
+    wide = run(build_onnx(tiny_ssd(), pixels="float32", tail="scores"), pixels)
+    narrow = run(build_onnx(tiny_ssd(), pixels="float32", tail="scores", floats="float16"), pixels)
+    for name, value in wide.items():
+        assert 1e-5 < np.abs(value - narrow[name]).max() < 1e-2
+
+
+@pytest.mark.parametrize("opset", [10, 23])
 def test_other_opsets_are_refused(opset):
-    with pytest.raises(ModelError, match=f"opset {opset}.*11 to 21"):
+    with pytest.raises(ModelError, match=f"opset {opset}.*11 to 22"):
         build_onnx(tiny_ssd(), opset=opset)
 
 

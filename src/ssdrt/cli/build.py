@@ -6,8 +6,9 @@ import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ssdrt.cli.options import add_engine, add_model
+from ssdrt.cli.options import add_engine, add_model, batch_range, positive
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -20,6 +21,22 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--labels", metavar="FILE", help="names of the classes to keep in the file: .pbtxt, .txt or .json"
     )
     add_engine(parser)
+    group = parser.add_argument_group("for TensorRT (--engine tensorrt)")
+    group.add_argument(
+        "--batch", type=batch_range, metavar="N or LEAST:BEST:MOST", help="pictures at once (default: 1)"
+    )
+    group.add_argument("--pixels", choices=("float32", "uint8"), help="uint8 for pictures of the network's own size")
+    group.add_argument("--level", type=int, choices=range(6), help="how hard the builder tries (default: TensorRT's 3)")
+    group.add_argument("--workspace", type=positive, metavar="MB", help="memory that a layer may use while it runs")
+    group.add_argument("--portable", action="store_true", help="for other cards from Ampere on and later versions too")
+    group.add_argument("--dla", type=int, metavar="CORE", help="on this DLA core of a Jetson")
+    group.add_argument("--save-plan", metavar="OUT.engine", help="write the bare plan for trtexec, DeepStream, Triton")
+
+
+def engine_options(args: Namespace) -> dict[str, Any]:
+    """What was chosen of the options of an engine's build."""
+    names = ("batch", "pixels", "level", "workspace", "portable", "dla")
+    return {name: getattr(args, name) for name in names if getattr(args, name) not in (None, False)}
 
 
 def run(args: Namespace) -> int:
@@ -27,16 +44,18 @@ def run(args: Namespace) -> int:
     from ssdrt.bundle import save_bundle
     from ssdrt.labels import read_labels
     from ssdrt.model import Fact
-    from ssdrt.preparation import prepare
+    from ssdrt.preparation import prepare, save_plan
 
     labels = read_labels(args.labels) if args.labels else None
     path = Path(args.output or f"{Path(args.model).stem}.ssdrt")
     begin = time.perf_counter()
-    preparation = prepare(args.model, args.engine, args.precision)
+    preparation = prepare(args.model, args.engine, args.precision, engine_options(args))
     bundle = preparation.bundle
     if labels is not None:
         bundle = replace(bundle, model=replace(bundle.model, labels=Fact(labels, "", f"read from {args.labels}")))
     save_bundle(bundle, path)
+    if args.save_plan:
+        save_plan(bundle, Path(args.save_plan))
     if not args.quiet:
         how = "from the cache" if preparation.cached else "built"
         print(f"engine     {bundle.engine}")

@@ -21,7 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "output", metavar="OUT", help="the file to write: .onnx, .pb for TensorFlow, or .uff for TensorRT 5 to 8.6"
     )
     parser.add_argument("--heads-only", action="store_true", help="end at the heads: no box decoding, scores and NMS")
-    parser.add_argument("--opset", type=positive, default=17, metavar="N", help="ONNX opset, 11 to 21 (default: 17)")
+    parser.add_argument("--opset", type=positive, default=17, metavar="N", help="ONNX opset, 11 to 22 (default: 17)")
     uff = parser.add_argument_group("for .uff")
     uff.add_argument(
         "--preprocessor",

@@ -5,10 +5,14 @@ An engine module `engines/NAME.py` has these five functions, and imports its lib
     unavailable() -> str | None            why it cannot run here and what to type; None when it can
     precisions() -> tuple[str, ...]        what it can run on this machine, the exact one first ("fp32", "bf16", ...)
     fingerprint() -> str                   what a plan depends on: library version, processor
-    build(model, precision) -> bytes       the plan (b"" when there is nothing worth keeping)
+    build(model, precision, **options) -> bytes
+                                           the plan (b"" when there is nothing worth keeping)
     load(model, plan, precision, streams) -> Engine
                                            streams 1: shortest time of one batch; more: that many `infer` calls at once,
                                            each on its share of the processor
+
+It may also have OPTIONS, the names that `build` takes as options (without it, none), and AUTO, those of its precisions
+that "auto" compares (without it, all).
 
 The `Engine` that `load` gives runs the network; one that can go on from there is a `DetectingEngine`, with `detect`.
 """
@@ -86,7 +90,7 @@ class EngineModule(Protocol):
     unavailable: Callable[[], str | None]
     precisions: Callable[[], tuple[str, ...]]
     fingerprint: Callable[[], str]
-    build: Callable[[SsdModel, str], bytes]
+    build: Callable[..., bytes]
     load: Callable[[SsdModel, bytes, str, int], Engine]
 
 

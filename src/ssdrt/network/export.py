@@ -7,8 +7,8 @@ from typing import Literal
 from ssdrt.errors import ModelError
 from ssdrt.model import IMAGE, SsdModel
 from ssdrt.network.layers import write_layer
-from ssdrt.network.onnx_file import DATA_TYPES, IR_VERSIONS, OnnxGraph, Port
-from ssdrt.network.tail import window_ports, write_detections, write_heads, write_scores
+from ssdrt.network.onnx_file import IR_VERSIONS, OnnxGraph, Port
+from ssdrt.network.tail import window_ports, write_candidates, write_detections, write_heads, write_scores
 
 _OPERATIONS = {"mul": "Mul", "add": "Add", "sub": "Sub", "div": "Div"}
 
@@ -17,7 +17,9 @@ def build_onnx(
     model: SsdModel,
     *,
     pixels: Literal["uint8", "float32"] = "uint8",
-    tail: Literal["heads", "scores", "detections"] = "detections",
+    floats: Literal["float32", "float16", "bfloat16"] = "float32",
+    tail: Literal["heads", "scores", "candidates", "detections"] = "detections",
+    candidates: int = 0,
     opset: int = 17,
     batch: int | None = None,
 ) -> bytes:
@@ -26,12 +28,15 @@ def build_onnx(
     Parameters
     ----------
     pixels: dtype of the input `image` (b, height, width, 3), RGB 0..255, already resized to `model.input_size`.
+    floats: type of everything between the normalised pixels and the heads; normalisation, decoding and scores are
+        float32 in any case, and so is every float that goes in or out.
     tail: where it ends. "heads": `box_encodings` (b, n, 4), before the box coder, and `class_logits` (b, n, columns),
         background included. "scores": `box_encodings` and `class_scores` (b, n, classes), after the score converter
-        and without background. "detections": TensorFlow's `detection_boxes` (b, max_total, 4), `detection_scores`,
+        and without background. "candidates": both of "scores", and the `candidates` best pairs of anchor and class,
+        see `tail.write_candidates`. "detections": TensorFlow's `detection_boxes` (b, max_total, 4), `detection_scores`,
         `detection_classes` and `num_detections`, under the limits of `model.nms`; boxes are yxyx in 0..1 of the
         network input, or of its part `window`, an input of the file when the model pads pictures.
-    opset: 11 to 21.
+    opset: 11 to 22, which is the first with convolutions of bfloat16.
     batch: b, or None to leave it free.
 
     Raises
@@ -44,28 +49,34 @@ def build_onnx(
     inputs = [Port("image", pixels, (size, *model.input_size, 3))]
     inputs += window_ports(model, size) if tail == "detections" else []
     graph = OnnxGraph(inputs)
-    image = _write_normalisation(graph, model, pixels)
+    image = _write_normalisation(graph, model, pixels, floats)
+    graph.floats = floats
     for layer in model.layers:
         write_layer(graph, layer, tuple(image if name == IMAGE else name for name in layer.inputs))
     write_heads(graph, model)
+    graph.floats = "float32"
     if tail != "heads":
         write_scores(graph, model.score_converter)
+    if tail == "candidates":
+        write_candidates(graph, model, candidates)
     if tail == "detections":
         write_detections(graph, model)
-    return graph.to_bytes(_outputs(model, tail, size), opset)
+    return graph.to_bytes(_outputs(model, tail, size, candidates), opset)
 
 
-def _write_normalisation(graph: OnnxGraph, model: SsdModel, pixels: str) -> str:
-    """The input as the layers read it, NCHW float32."""
+def _write_normalisation(graph: OnnxGraph, model: SsdModel, pixels: str, floats: str) -> str:
+    """The input as the layers read it, NCHW; cast before it is transposed, which TensorRT does not do to uint8."""
     graph.scope = value = "image"
     if pixels == "uint8":
-        value = graph("Cast", value, to=DATA_TYPES["float32"])
+        value = graph.cast(value, "float32")
     for step in model.preprocessing.normalisation.value:
         value = graph(_OPERATIONS[step.operation], value, step.operand)
+    if floats != "float32":
+        value = graph.cast(value, floats)
     return graph("Transpose", value, perm=(0, 3, 1, 2))
 
 
-def _outputs(model: SsdModel, tail: str, batch: int | str) -> list[Port]:
+def _outputs(model: SsdModel, tail: str, batch: int | str, candidates: int) -> list[Port]:
     rows, classes, total = len(model.anchors.value), model.num_classes.value, model.nms.max_total.value
     if tail == "detections":
         return [
@@ -77,4 +88,11 @@ def _outputs(model: SsdModel, tail: str, batch: int | str) -> list[Port]:
     scores = Port("class_scores", "float32", (batch, rows, classes))
     if tail == "heads":
         scores = Port("class_logits", "float32", (batch, rows, model.logit_columns))
-    return [Port("box_encodings", "float32", (batch, rows, 4)), scores]
+    ports = [Port("box_encodings", "float32", (batch, rows, 4)), scores]
+    if tail == "candidates":
+        ports += [
+            Port("candidate_boxes", "float32", (batch, candidates, 4)),
+            Port("candidate_scores", "float32", (batch, candidates)),
+            Port("candidate_indices", "int32", (batch, candidates)),
+        ]
+    return ports

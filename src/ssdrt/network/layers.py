@@ -1,4 +1,5 @@
-"""Layers as ONNX nodes: one function a layer kind. Values are NCHW float32 and named as the layers."""
+"""Layers as ONNX nodes: one function a layer kind. Values are NCHW, of the type of `graph.floats`, and named as
+the layers."""
 
 from __future__ import annotations
 
@@ -165,11 +166,20 @@ def crop(graph: OnnxGraph, layer: Crop, inputs: Inputs) -> None:
 
 
 def fake_quantize(graph: OnnxGraph, layer: FakeQuantize, inputs: Inputs) -> None:
-    """Step by step as TensorFlow (core/kernels/fake_quant_ops_functor.h); QuantizeLinear would round half to even."""
+    """Step by step as TensorFlow (core/kernels/fake_quant_ops_functor.h), in float32 whatever the network computes in;
+    QuantizeLinear would round half to even."""
+    floats, graph.floats = graph.floats, "float32"
+    (value,) = inputs
+    value = value if floats == "float32" else graph.cast(value, "float32")
     low, high, step = np.float32(layer.minimum), np.float32(layer.maximum), np.float32(layer.step)
     zero = np.floor(-low / step + np.float32(0.5))
-    levels = graph("Div", graph("Sub", graph("Clip", *inputs, low, high), low), step)
-    graph("Mul", graph("Floor", graph("Add", graph("Sub", levels, zero), 0.5)), step, name=layer.name)
+    levels = graph("Div", graph("Sub", graph("Clip", value, low, high), low), step)
+    rounded = graph("Floor", graph("Add", graph("Sub", levels, zero), 0.5))
+    if floats == "float32":
+        graph("Mul", rounded, step, name=layer.name)
+    else:
+        graph.cast(graph("Mul", rounded, step), floats, layer.name)
+    graph.floats = floats
 
 
 def clip(graph: OnnxGraph, layer: Clip, inputs: Inputs) -> None:

@@ -21,10 +21,10 @@ Operand = str | float | tuple[int, ...] | Array
 """What a node reads: a value by its name, or a constant; a number is a float32 scalar, a tuple an int64 vector."""
 Attribute = int | float | str | tuple[int, ...] | Array
 
-IR_VERSIONS = {11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
+IR_VERSIONS = {11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10}
 """Opsets that can be written, and the oldest file format (IR version) that holds each."""
 
-DATA_TYPES = {"float32": 1, "uint8": 2, "int64": 7, "bool": 9}
+DATA_TYPES = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "bfloat16": 16}
 _FLOAT, _INT, _STRING, _TENSOR, _INTS = 1, 2, 3, 4, 7  # AttributeProto.AttributeType
 
 
@@ -42,10 +42,12 @@ class OnnxGraph:
 
     scope: prefix of the names of values that get no name of their own; a colon, which no TensorFlow node name holds,
     keeps them apart from those that do.
+    floats: type that float32 constants are written in, "float32", "float16" or "bfloat16"; of an empty one it is kept.
     """
 
     def __init__(self, inputs: Sequence[Port]) -> None:
         self.scope = ""
+        self.floats = "float32"
         self._inputs = inputs
         self._names = {port.name for port in inputs}
         self._nodes: list[bytes] = []
@@ -87,7 +89,14 @@ class OnnxGraph:
     def _constant(self, operand: float | tuple[int, ...] | Array, name: str) -> str:
         if not isinstance(operand, np.ndarray):
             operand = np.array(operand, np.int64 if isinstance(operand, tuple) else np.float32)
-        return self._constants.setdefault((operand.dtype.name, operand.shape, operand.tobytes()), name)
+        dtype = operand.dtype.name
+        if dtype == "float32" and self.floats != dtype and operand.size:
+            dtype, operand = self.floats, _narrowed(operand, self.floats)
+        return self._constants.setdefault((dtype, operand.shape, operand.tobytes()), name)
+
+    def cast(self, value: str, dtype: str, name: str = "") -> str:
+        """Add a conversion to a type of `DATA_TYPES`."""
+        return self("Cast", value, name=name, to=DATA_TYPES[dtype])
 
     def to_bytes(self, outputs: Sequence[Port], opset: int) -> bytes:
         """The whole file (ModelProto)."""
@@ -99,6 +108,14 @@ class OnnxGraph:
                 graph += _message(field, _port(port))
         header = _number(1, IR_VERSIONS[opset]) + _text(2, "ssdrt")
         return b"".join(header + _message(7, graph) + _message(8, _text(1, "") + _number(2, opset)))
+
+
+def _narrowed(values: Array, dtype: str) -> Array:
+    """float32 values as float16, the largest finite ones for those beyond, or as the 16 bits of bfloat16."""
+    if dtype == "float16":
+        return np.clip(values, -65504, 65504).astype(np.float16)
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)  # to the nearest, halves to even
 
 
 def _attribute(value: Attribute) -> list[bytes]:

@@ -17,7 +17,7 @@ REJECTED = -1.0
 
 
 def write_heads(graph: OnnxGraph, model: SsdModel) -> None:
-    """All heads' rows in the order of the anchors: box_encodings and class_logits."""
+    """All heads' rows in the order of the anchors: box_encodings and class_logits, float32 from here on."""
     _join(graph, "box_encodings", [head.boxes for head in model.heads], 4)
     _join(graph, "class_logits", [head.scores for head in model.heads], model.logit_columns)
 
@@ -26,7 +26,10 @@ def _join(graph: OnnxGraph, name: str, maps: list[str], columns: int) -> None:
     """(b, anchors_per_cell * columns, height, width) maps as the rows of one (b, n, columns) value."""
     graph.scope = name
     rows = [graph("Reshape", graph("Transpose", value, perm=(0, 2, 3, 1)), (0, -1, columns)) for value in maps]
-    graph("Concat", *rows, name=name, axis=1)
+    if graph.floats == "float32":
+        graph("Concat", *rows, name=name, axis=1)
+    else:
+        graph.cast(graph("Concat", *rows, axis=1), "float32", name)
 
 
 def write_scores(graph: OnnxGraph, converter: ScoreConverter) -> None:
@@ -48,6 +51,23 @@ def write_scores(graph: OnnxGraph, converter: ScoreConverter) -> None:
 
 def _without_background(graph: OnnxGraph, values: str) -> str:
     return graph("Slice", values, (1,), (np.iinfo(np.int64).max,), (2,))
+
+
+def write_candidates(graph: OnnxGraph, model: SsdModel, count: int) -> None:
+    """box_encodings and class_scores -> the `count` best (anchor, class) pairs of all, equal scores in any order.
+
+    candidate_boxes (b, count, 4) yxyx, as they come out of the box coder; candidate_scores (b, count), best first;
+    candidate_indices (b, count) int32, anchor * classes + class.
+    """
+    graph.scope = "boxes"
+    boxes = _decode(graph, model.box_coder, model.anchors.value)
+    graph.scope = "candidates"
+    flat = graph("Reshape", "class_scores", (0, -1))
+    graph.node("TopK", (flat, (count,)), ("candidate_scores", "candidates:index"), {"axis": 1})
+    graph.cast("candidates:index", "int32", "candidate_indices")
+    anchor = graph("Div", "candidates:index", np.array(model.num_classes.value, np.int64))
+    corners = graph("Expand", graph("Reshape", anchor, (0, -1, 1)), (1, 1, 4))
+    graph("GatherElements", boxes, corners, name="candidate_boxes", axis=1)
 
 
 def window_ports(model: SsdModel, batch: int | str) -> list[Port]:

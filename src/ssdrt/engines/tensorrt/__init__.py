@@ -1,0 +1,89 @@
+"""NVIDIA's TensorRT 8.6, 10.x and 11.x, and TensorRT for RTX: decoding and the best candidates on the GPU, NMS here.
+
+library.py says which one there is, builder.py makes plans, plan_file.py says what a plan is, driver.py talks to CUDA,
+runtime.py runs, selfcheck.py compares a new plan with the reference, inspection.py shows what is in a plan.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan
+from ssdrt.engines.tensorrt.driver import Device
+from ssdrt.engines.tensorrt.library import find_library
+from ssdrt.engines.tensorrt.plan_file import unpack
+from ssdrt.engines.tensorrt.runtime import TensorrtEngine, load_engine
+from ssdrt.engines.tensorrt.selfcheck import check_itself
+from ssdrt.errors import EngineError
+from ssdrt.model import SsdModel
+from ssdrt.progress import progress
+
+AUTO = ("fp32", "fp16")
+"""Precisions that `auto` compares: each build takes minutes."""
+
+OPTIONS = BuildOptions.__dataclass_fields__.keys()
+
+
+def unavailable() -> str | None:
+    """Why it cannot run here and what to type, or None."""
+    try:
+        find_library()
+        Device().close()
+    except EngineError as error:
+        return str(error)
+    return None
+
+
+def precisions() -> tuple[str, ...]:
+    """tf32 and bf16 from Ampere on, bf16 from TensorRT 10 on."""
+    library, device = find_library(), Device()
+    ampere = device.capability >= (8, 0)
+    device.close()
+    found = ["fp32", "fp16"]
+    found += ["tf32"] if ampere else []
+    found += ["bf16"] if ampere and library.typed else []
+    return tuple(found)
+
+
+def fingerprint() -> str:
+    """Family and version of the library, name and compute capability of the card."""
+    library, device = find_library(), Device()
+    major, minor = device.capability
+    text = f"{library.family} {library.version}, {device.name}, compute capability {major}.{minor}"
+    device.close()
+    return text
+
+
+def build(model: SsdModel, precision: str, **options: Any) -> bytes:
+    """A plan, compared with the reference engine before it is handed out.
+
+    Raises
+    ------
+    EngineError: TensorRT refuses the network or the options, or the plan computes something else.
+    """
+    library = find_library()
+    steps = hasattr(library.api, "IProgressMonitor")
+    with progress(f"TensorRT builds {precision}", None, "steps" if steps else "seconds") as advance:
+        plan = build_plan(library, model, precision, BuildOptions(**options), advance)
+    engine = load_engine(model, plan, 1)
+    try:
+        check_itself(model, engine, precision)
+    finally:
+        engine.close()
+    return plan
+
+
+def split_plan(plan: bytes) -> tuple[bytes, bytes]:
+    """(our facts, NVIDIA's own bytes), which together are a plan of `build`."""
+    bare = unpack(plan)[1]
+    return plan[: len(plan) - len(bare)], bare
+
+
+def load(model: SsdModel, plan: bytes, precision: str, streams: int) -> TensorrtEngine:  # noqa: ARG001
+    """A plan on the GPU, with `streams` lanes.
+
+    Raises
+    ------
+    EngineError: the plan is damaged, of another version or for another GPU, or does not fit into the GPU's memory.
+    """
+    return load_engine(model, plan, streams)

@@ -1,0 +1,311 @@
+"""A plan at work: lanes, each with its own execution context, stream, buffers and captured graphs."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt.engines.tensorrt.driver import Device
+from ssdrt.engines.tensorrt.library import Library, find_library
+from ssdrt.engines.tensorrt.plan_file import Facts, check_plan, unpack
+from ssdrt.errors import EngineError
+from ssdrt.model import Floats, SsdModel
+from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression, suppress_candidates
+from ssdrt.preprocess import clip_window, to_network
+
+Found = tuple[Floats, Floats, NDArray[np.int64]]
+Pictures = Sequence[NDArray[np.uint8]]
+
+CANDIDATES = ("candidate_boxes", "candidate_scores", "candidate_indices")
+SCORES = ("box_encodings", "class_scores")
+
+
+def load_engine(model: SsdModel, data: bytes, streams: int) -> TensorrtEngine:
+    """An engine of a plan that `builder.build_plan` made.
+
+    Raises
+    ------
+    EngineError: the plan is not for this model, this library or this GPU, is damaged, or does not fit into the memory.
+    """
+    facts, plan = unpack(data)
+    library = find_library()
+    check_facts(facts, plan, model, library)
+    return TensorrtEngine(library, Device(), model, facts, plan, streams)
+
+
+def check_facts(facts: Facts, plan: bytes, model: SsdModel, library: Library) -> None:
+    """Whether plan, model and library belong together.
+
+    Raises
+    ------
+    EngineError: they do not; the message says which do not.
+    """
+    check_plan(plan, library.family, library.version, portable=facts.options.get("portable") == "True")
+    if facts.anchors != hashlib.sha256(model.anchors.value.tobytes()).hexdigest():
+        raise EngineError("this plan belongs to another model: its anchors are others; build this model again")
+
+
+@dataclass(frozen=True)
+class _Port:
+    """An input or output: shape of one picture's part, dtype."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def size(self, batch: int) -> int:
+        """Bytes of a batch."""
+        return batch * int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+class TensorrtEngine:
+    """A `DetectingEngine`. pictures, shortages: how many it detected in, and for how many of them the candidates were
+    too few, so that all scores were looked at."""
+
+    def __init__(
+        self, library: Library, device: Device, model: SsdModel, facts: Facts, plan: bytes, streams: int
+    ) -> None:
+        self.pictures = self.shortages = 0
+        self._model, self._facts, self._device = model, facts, device
+        self._count = threading.Lock()
+        self._runtime = library.api.Runtime(library.logger)
+        if facts.options.get("portable") == "True" and hasattr(self._runtime, "engine_host_code_allowed"):
+            self._runtime.engine_host_code_allowed = True  # the lean runtime that travels inside a portable plan
+        library.messages.take()
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise EngineError(
+                f"TensorRT does not load this plan ({library.messages.take()}); it was built for {facts.gpu or 'RTX'}, "
+                f"this is {device.name}: build the model again here"
+            )
+        self._ports = _ports(library, self._engine)
+        self._lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
+        self._all = [_Lane(library, device, self._engine, self._ports, facts.batch) for _ in range(streams)]
+        for lane in self._all:
+            self._lanes.put(lane)
+        self._closed = False
+
+    @property
+    def engine(self) -> Any:
+        """TensorRT's own ICudaEngine."""
+        return self._engine
+
+    def infer(self, pixels: Floats) -> tuple[Floats, Floats]:
+        """Box encodings (b, n, 4) and class scores (b, n, classes), see `engines.base.Engine`.
+
+        pixels may also lie on the GPU: anything with `__cuda_array_interface__` of the plan's dtype, C order.
+        """
+        boxes, scores = (np.empty((len(pixels), *self._ports[name].shape), np.float32) for name in SCORES)
+        with self._lane() as lane:
+            for start in range(0, len(pixels), lane.most):
+                part = slice(start, min(start + lane.most, len(pixels)))
+                if hasattr(pixels, "__cuda_array_interface__"):
+                    lane.take_from_gpu(pixels, part)
+                else:
+                    lane.take(pixels[part])
+                boxes[part], scores[part] = lane.fetch(SCORES)
+        return boxes, scores
+
+    def detect(self, images_rgb: Pictures, parameters: NmsParameters) -> list[Found]:
+        """See `engines.base.DetectingEngine`."""
+        found: list[Found] = []
+        with self._lane() as lane:
+            for start in range(0, len(images_rgb), lane.most):
+                part = images_rgb[start : start + lane.most]
+                lane.take(to_network(image, self._model.preprocessing.resizer.value) for image in part)
+                found += self._suppressed(lane, part, parameters)
+        return found
+
+    def detect_on_gpu(self, pixels: Any, parameters: NmsParameters) -> list[Found]:
+        """`detect` for pictures that lie on the GPU already, in the network's size.
+
+        Parameters
+        ----------
+        pixels: (b, height, width, 3) of the plan's dtype with `__cuda_array_interface__`, C order, RGB 0..255.
+        """
+        found: list[Found] = []
+        size = tuple(pixels.__cuda_array_interface__["shape"])
+        with self._lane() as lane:
+            for start in range(0, size[0], lane.most):
+                part = range(start, min(start + lane.most, size[0]))
+                lane.take_from_gpu(pixels, slice(part.start, part.stop))
+                whole = [np.broadcast_to(np.uint8(0), size[1:])] * len(part)  # only its size matters
+                found += self._suppressed(lane, whole, parameters)
+        return found
+
+    def _suppressed(self, lane: _Lane, images: Pictures, parameters: NmsParameters) -> list[Found]:
+        """NMS on what the lane has computed for these pictures."""
+        results: list[Found | None] = [None] * len(images)
+        if self._facts.candidates:
+            everything = len(self._model.anchors.value) * self._model.num_classes.value
+            boxes, scores, pairs = lane.fetch(CANDIDATES)
+            for index, image in enumerate(images):
+                results[index] = suppress_candidates(
+                    boxes[index], scores[index], pairs[index],
+                    self._model.num_classes.value, everything, parameters, clip_window(self._model, *image.shape[:2]),
+                )  # fmt: skip
+        short = [index for index, result in enumerate(results) if result is None]
+        if short:
+            encodings, scores = lane.fetch(SCORES)
+            anchors, scales = self._model.anchors.value, self._model.box_coder.scales.value
+            for index in short:
+                decoded = decode_boxes(encodings[index], anchors, scales)
+                window = clip_window(self._model, *images[index].shape[:2])
+                results[index] = non_max_suppression(decoded, scores[index], parameters, window)
+        with self._count:
+            self.pictures += len(images)
+            self.shortages += len(short)
+        return [result for result in results if result is not None]
+
+    def _lane(self) -> _Borrowed:
+        if self._closed:
+            raise EngineError("this engine was closed")
+        return _Borrowed(self._lanes, self._device)
+
+    def close(self) -> None:
+        """Free the lanes once the last call has returned, then the plan and the context."""
+        if self._closed:
+            return
+        self._closed = True
+        for _ in self._all:
+            lane = self._lanes.get()
+            self._device.use()
+            lane.close()
+        self._all.clear()
+        self._engine = self._runtime = None
+        self._device.close()
+
+
+class _Borrowed:
+    """A free lane for the time of a `with`; the device's context is this thread's meanwhile."""
+
+    def __init__(self, lanes: queue.SimpleQueue[_Lane], device: Device) -> None:
+        self._lanes, self._device = lanes, device
+
+    def __enter__(self) -> _Lane:
+        self._lane = self._lanes.get()
+        self._device.use()
+        return self._lane
+
+    def __exit__(self, *_: object) -> None:
+        self._lanes.put(self._lane)
+
+
+def _ports(library: Library, engine: Any) -> dict[str, _Port]:
+    """The tensors of a plan."""
+    ports = {}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        dtype = np.dtype(library.api.nptype(engine.get_tensor_dtype(name)))
+        ports[name] = _Port(tuple(engine.get_tensor_shape(name))[1:], dtype)
+    return ports
+
+
+class _Lane:
+    """One stream with its buffers. Batches are rounded up to a power of two, each with a context and graphs of its own:
+    a graph holds on to what its context was when it was captured."""
+
+    def __init__(
+        self, library: Library, device: Device, engine: Any, ports: dict[str, _Port], batch: tuple[int, int, int]
+    ) -> None:
+        self._library, self._device, self._engine, self._ports = library, device, engine, ports
+        self._least, _, self.most = batch
+        self._stream = device.stream()
+        self._on_device = {name: device.allocate(port.size(self.most)) for name, port in ports.items()}
+        self._on_host: dict[str, NDArray[Any]] = {}
+        self._contexts: dict[int, Any] = {}
+        self._graphs: dict[tuple[int, bool], Any] = {}
+        self._size = 0  # pictures of the last batch
+
+    def take(self, pictures: Iterable[Floats]) -> None:
+        """Start the network on pictures (height, width, 3) from this machine's memory; rounded for a uint8 plan."""
+        target = self._host("image")
+        self._size = 0
+        for picture in pictures:
+            if target.dtype == np.uint8:
+                np.rint(picture, out=target[self._size], casting="unsafe")
+            else:
+                target[self._size] = picture
+            self._size += 1
+        self._start(from_host=True)
+
+    def take_from_gpu(self, pixels: Any, part: slice) -> None:
+        """Start the network on pictures that lie on the GPU."""
+        about = pixels.__cuda_array_interface__
+        port = self._ports["image"]
+        if tuple(about["shape"][1:]) != port.shape or np.dtype(about["typestr"]) != port.dtype or about.get("strides"):
+            raise EngineError(
+                f"pictures on the GPU must be (b, {', '.join(map(str, port.shape))}) {port.dtype} in C order for this "
+                f"plan, not {tuple(about['shape'])} {np.dtype(about['typestr'])}"
+            )
+        if about.get("stream"):
+            self._device.synchronize(about["stream"])
+        self._size = part.stop - part.start
+        source = about["data"][0] + port.size(part.start)
+        self._device.on_device(self._on_device["image"], source, port.size(self._size), self._stream)
+        self._start(from_host=False)
+
+    def _start(self, from_host: bool) -> None:
+        batch = max(self._least, min(1 << (self._size - 1).bit_length(), self.most))
+        graph = self._graphs.get((batch, from_host))
+        if graph is None:
+            self._put(batch, from_host)  # the first run of a context sets up what a capture may not
+            self._device.synchronize(self._stream)
+            graph = self._device.capture(self._stream, lambda: self._put(batch, from_host))
+            self._graphs[batch, from_host] = graph
+        self._device.launch(graph, self._stream)
+
+    def _put(self, batch: int, from_host: bool) -> None:
+        """Copies and network into the stream."""
+        if from_host:
+            self._device.to_device(self._on_device["image"], self._host("image")[:batch], self._stream)
+        if not self._context(batch).execute_async_v3(int(self._stream)):
+            raise EngineError(f"TensorRT does not run: {self._library.messages.take()}")
+        for name in CANDIDATES:
+            if name in self._ports:
+                self._device.to_host(self._host(name)[:batch], self._on_device[name], self._stream)
+
+    def _context(self, batch: int) -> Any:
+        if batch not in self._contexts:
+            context = self._engine.create_execution_context()
+            if context is None:
+                raise EngineError(
+                    f"no room for a batch of {batch}: {self._library.messages.take()}; take a smaller one"
+                )
+            for name, address in self._on_device.items():
+                context.set_tensor_address(name, address)
+            context.set_input_shape("image", (batch, *self._ports["image"].shape))
+            self._contexts[batch] = context
+        return self._contexts[batch]
+
+    def _host(self, name: str) -> NDArray[Any]:
+        if name not in self._on_host:
+            port = self._ports[name]
+            self._on_host[name] = self._device.pinned((self.most, *port.shape), port.dtype)
+        return self._on_host[name]
+
+    def fetch(self, names: tuple[str, ...]) -> list[NDArray[Any]]:
+        """Outputs of the last batch, once they are there; views that the next batch overwrites."""
+        if names != CANDIDATES:  # those come by themselves
+            for name in names:
+                self._device.to_host(self._host(name)[: self._size], self._on_device[name], self._stream)
+        self._device.synchronize(self._stream)
+        return [self._host(name)[: self._size] for name in names]
+
+    def close(self) -> None:
+        """Free everything."""
+        self._device.synchronize(self._stream)
+        for graph in self._graphs.values():
+            self._device.destroy_graph(graph)
+        self._contexts.clear()
+        for array in self._on_host.values():
+            self._device.unpin(array)
+        for address in self._on_device.values():
+            self._device.free(address)
+        self._device.destroy_stream(self._stream)

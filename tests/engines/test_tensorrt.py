@@ -1,0 +1,332 @@
+"""The TensorRT engine without a GPU: plans and their headers, lanes on stand-ins, and NVIDIA's own builder for RTX."""
+
+import logging
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gpu_stand_in import (
+    StandInDevice,
+    plan_bytes,
+    stand_in_engine,
+    stand_in_library,
+    stand_in_plan,
+)
+from ssdrt.engines import reference, tensorrt
+from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan, network_bytes
+from ssdrt.engines.tensorrt.library import Messages, find_library, open_library
+from ssdrt.engines.tensorrt.plan_file import check_plan, pack, read_header, unpack
+from ssdrt.engines.tensorrt.runtime import check_facts
+from ssdrt.engines.tensorrt.selfcheck import check_itself, rounded
+from ssdrt.errors import EngineError
+from ssdrt.model import DepthwiseConv
+from ssdrt.pipeline import detect_pictures, graph_parameters
+from ssdrt.postprocess import NmsParameters
+from tiny_ssd import CLASSES, HEIGHT, WIDTH, tiny_pixels, tiny_ssd
+
+PHOTO = np.random.default_rng(2).integers(0, 256, (30, 50, 3)).astype(np.uint8)
+
+
+def rtx():
+    """TensorRT for RTX, whose builder and parser need no GPU."""
+    module = pytest.importorskip("tensorrt_rtx", reason="no tensorrt-rtx: pip install 'ssdrt[test-trt]'")
+    return open_library(module, "tensorrt_rtx")
+
+
+# --- plans ----------------------------------------------------------------------------------------------------------
+
+
+def test_header_says_family_version_and_length():
+    header = read_header(plan_bytes(b"network", (10, 16, 1, 11)))
+    assert (header.family, header.version) == ("tensorrt", (10, 16, 1, 11))
+    assert read_header(plan_bytes(b"", (1, 7, 1, 116), b"vtrt")).family == "tensorrt_rtx"
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (b"", "no TensorRT plan"),
+        (b"\x7fELF" + bytes(100), "its first bytes are foreign"),
+        (plan_bytes(b"network")[:20], "cut off within its header"),
+        (plan_bytes(b"network")[:-1], "cut off: 34 of 35 bytes; build or copy it again"),
+        (plan_bytes(b"network", tag=b"vtrt"), "of tensorrt_rtx 8.6.0, and tensorrt 8.6.0 is installed here"),
+        (plan_bytes(b"network", (8, 5, 2, 2)), r"of TensorRT 8\.5\.2, and 8\.6\.0 is installed here.*build the model"),
+    ],
+)
+def test_foreign_plans_are_told_apart_before_tensorrt_sees_them(plan, message):
+    with pytest.raises(EngineError, match=message):
+        check_plan(plan, "tensorrt", "8.6.0")
+
+
+def test_a_portable_plan_runs_on_later_versions_too():
+    check_plan(plan_bytes(b"network"), "tensorrt", "10.16.1.11", portable=True)
+    with pytest.raises(EngineError, match="runs on its own only"):
+        check_plan(plan_bytes(b"network"), "tensorrt", "8.5.2.2", portable=True)
+
+
+def test_facts_travel_with_a_plan():
+    facts, plan = unpack(stand_in_plan(tiny_ssd(), batch=(1, 2, 4)))
+    assert (facts.batch, facts.precision, facts.capability, facts.candidates) == ((1, 2, 4), "fp32", (9, 0), 256)
+    assert unpack(pack(facts, plan)) == (facts, plan)
+    assert tensorrt.split_plan(pack(facts, plan))[1] == plan
+    with pytest.raises(EngineError, match="no plan that ssdrt built"):
+        unpack(plan)
+    with pytest.raises(EngineError, match="facts before this plan cannot be read"):
+        unpack(pack(facts, plan)[:40])
+
+
+def test_a_plan_of_another_model_is_refused():
+    facts, plan = unpack(stand_in_plan(tiny_ssd()))
+    model = tiny_ssd()
+    other = replace(model, anchors=replace(model.anchors, value=model.anchors.value + 1))
+    check_facts(facts, plan, model, stand_in_library(None))
+    with pytest.raises(EngineError, match="its anchors are others"):
+        check_facts(facts, plan, other, stand_in_library(None))
+
+
+# --- at work, on stand-ins ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 9])
+def test_infer_equals_the_reference_in_batches_of_any_size(batch):
+    engine = stand_in_engine(tiny_ssd(), batch=(1, 2, 4))
+    found, expected = engine.infer(tiny_pixels(batch)), reference.ReferenceEngine(tiny_ssd()).infer(tiny_pixels(batch))
+    for value, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(value, wanted, atol=1e-5)
+        assert value.flags.writeable
+
+
+PARAMETERS = [
+    {},
+    {"score_threshold": 0.5},
+    {"score_threshold": np.array([0.4, 0.5, np.inf], np.float32), "iou_threshold": 0.2},
+    {"max_total": 5, "score_threshold": 0.99},
+    {"max_total": 400},
+    {"class_agnostic": True},
+    {"soft_nms_sigma": 0.5},
+    {"max_per_class": 2},
+]
+
+
+@pytest.mark.parametrize("changes", PARAMETERS, ids=str)
+@pytest.mark.parametrize("candidates", [20, 540])
+def test_detect_is_infer_and_nms_whatever_the_parameters(changes, candidates):
+    model, pictures = tiny_ssd(), [PHOTO, PHOTO[::-1], np.zeros((HEIGHT, WIDTH, 3), np.uint8)]
+    parameters = replace(graph_parameters(model), **changes)
+    engine = stand_in_engine(model, candidates=candidates, batch=(1, 2, 2))
+    found = detect_pictures(model, engine, pictures, parameters, model.labels.value)
+    whole = reference.ReferenceEngine(model)
+    expected = detect_pictures(model, whole, pictures, parameters, model.labels.value)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.class_ids, other.class_ids)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, atol=1e-2)
+    assert engine.pictures == 3
+    assert engine.shortages == 0 or candidates == 20 or "class_agnostic" in changes or "soft_nms_sigma" in changes
+
+
+def test_graphs_are_captured_once_a_batch_size():
+    device = StandInDevice()
+    engine = stand_in_engine(tiny_ssd(), device=device, batch=(1, 4, 8))
+    for size in (1, 1, 3, 4, 1, 8):
+        engine.infer(tiny_pixels(size))
+    assert len(device.graphs) == 3
+    assert device.launches == 6
+
+
+def test_four_threads_on_two_lanes():
+    engine = stand_in_engine(tiny_ssd(), streams=2)
+    pictures = tiny_pixels(8)
+    alone = [engine.infer(one[None]) for one in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda index: engine.infer(pictures[index % 8][None]), range(40)))
+    for index, found in enumerate(together):
+        for one, other in zip(found, alone[index % 8], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_uint8_plan_takes_pictures_of_its_size_as_they_are_and_rounds_others():
+    model = tiny_ssd()
+    engine, wide = stand_in_engine(model, pixels="uint8"), stand_in_engine(model)
+    picture = np.random.default_rng(4).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    parameters = replace(graph_parameters(model), score_threshold=0.3)
+    for one, other in zip(engine.detect([picture], parameters)[0], wide.detect([picture], parameters)[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    halves = tiny_pixels(1) * 0 + 100.5
+    np.testing.assert_array_equal(engine.infer(halves)[1], wide.infer(np.rint(halves))[1])
+
+
+def test_pictures_on_the_gpu_are_not_copied_to_the_host():
+    device, model = StandInDevice(), tiny_ssd()
+    engine = stand_in_engine(model, device=device, batch=(1, 2, 2))
+    pixels = device.pinned((3, HEIGHT, WIDTH, 3), np.dtype(np.float32))
+    pixels[...] = tiny_pixels(3)
+
+    class OnGpu:
+        def __init__(self, shape=(3, HEIGHT, WIDTH, 3), dtype="<f4"):
+            data = (pixels.ctypes.data, True)
+            self.__cuda_array_interface__ = {"shape": shape, "typestr": dtype, "data": data, "version": 3}
+
+        def __len__(self):
+            return 3
+
+    parameters = NmsParameters(0.3, 0.6, 100, 100)
+    found = engine.detect_on_gpu(OnGpu(), parameters)
+    assert len(found) == 3
+    for value, wanted in zip(engine.infer(OnGpu()), engine.infer(tiny_pixels(3)), strict=True):
+        np.testing.assert_array_equal(value, wanted)
+    with pytest.raises(EngineError, match=r"must be \(b, 24, 32, 3\) float32.*not \(3, 24, 32, 3\) uint8"):
+        engine.detect_on_gpu(OnGpu(dtype="|u1"), parameters)
+
+
+def test_close_frees_everything_and_refuses():
+    device = StandInDevice()
+    engine = stand_in_engine(tiny_ssd(), device=device, streams=2)
+    engine.infer(tiny_pixels(1))
+    engine.close()
+    engine.close()
+    assert (device.memory, device.streams, device.graphs, device.closed) == ({}, set(), set(), True)
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer(tiny_pixels(1))
+
+
+# --- self-check -----------------------------------------------------------------------------------------------------
+
+
+def test_check_lets_a_right_plan_pass():
+    score, box = check_itself(tiny_ssd(), stand_in_engine(tiny_ssd(), batch=(1, 2, 2)), "fp32")
+    assert max(score, box) < 1e-5
+
+
+def test_check_names_the_layer_to_suspect():
+    model = tiny_ssd()
+    layers = tuple(
+        replace(layer, weights=layer.weights * 1e5) if isinstance(layer, DepthwiseConv) else layer
+        for layer in model.layers
+    )
+    other = stand_in_engine(replace(model, layers=layers), batch=(1, 2, 2))
+    with pytest.raises(EngineError, match=r"does not compute this network: scores differ.*take fp32"):
+        check_itself(model, other, "fp16")
+    with pytest.raises(EngineError, match=r"ssdrt doctor --self-test"):
+        check_itself(model, other, "fp32")
+
+
+def test_rounding_to_a_precision():
+    values = np.array([1 + 2**-9, 70000.0, -1 - 2**-12], np.float32)
+    assert rounded(values, "bf16").tolist() == [1, 70144, -1]
+    assert rounded(values, "fp16").tolist() == [1 + 2**-9, np.inf, -1]
+    assert rounded(values, "tf32").tolist() == [1 + 2**-9, 70016, -1]
+
+
+# --- what is missing, and what TensorRT says ------------------------------------------------------------------------
+
+
+def test_without_tensorrt_the_way_to_it_is_told(monkeypatch):
+    find_library.cache_clear()
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert "pip install 'ssdrt[tensorrt]'" in tensorrt.unavailable()
+    find_library.cache_clear()
+
+
+def test_without_a_driver_that_is_told():
+    pytest.importorskip("cuda.bindings.driver", reason="no cuda-bindings: pip install 'ssdrt[test-trt]'")
+    rtx()
+    if tensorrt.unavailable() is None:
+        pytest.skip("this machine has a GPU")
+    assert "no NVIDIA driver" in tensorrt.unavailable()
+
+
+def test_messages_are_one_line_without_places_and_consequences():
+    messages = Messages()
+    messages.add("1: [runtime.cpp::parsePlan::314] Error Code 1: Serialization (\n magic tag)")
+    messages.add("[helpers.h::dev::65] Error Code 1: Cuda Runtime (cudaError 35)")
+    assert messages.take() == "Error Code 1: Serialization ( magic tag)"
+    assert messages.take() == "TensorRT gave no reason"
+
+
+# --- NVIDIA's builder and parser for RTX ------------------------------------------------------------------------------
+
+CARDS = ("SM75", "SM86", "SM89", "SM120")
+
+
+@pytest.mark.parametrize("batch", [(1, 1, 1), (1, 2, 4)])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_rtx_builds_every_kind_of_layer_for_every_card(precision, batch):
+    facts, plan = unpack(build_plan(rtx(), tiny_ssd(), precision, BuildOptions(batch=batch, gpus=CARDS)))
+    check_plan(plan, "tensorrt_rtx", facts.version)
+    assert (facts.family, facts.precision, facts.batch) == ("tensorrt_rtx", precision, batch)
+
+
+def test_rtx_builds_bf16_and_uint8():
+    for precision, pixels in (("bf16", "float32"), ("fp16", "uint8")):
+        build_plan(rtx(), tiny_ssd(), precision, BuildOptions(pixels=pixels, gpus=("SM89",)))
+
+
+def test_outputs_have_fixed_shapes_but_for_the_batch():
+    library = rtx()
+    from ssdrt.engines.tensorrt.builder import _Network
+
+    network = _Network(library, network_bytes(library, tiny_ssd(), "fp16", BuildOptions(batch=(1, 2, 4)))).network
+    outputs = [network.get_output(index) for index in range(network.num_outputs)]
+    assert {output.name: tuple(output.shape) for output in outputs} == {
+        "box_encodings": (-1, 180, 4),
+        "class_scores": (-1, 180, CLASSES),
+        "candidate_boxes": (-1, 256, 4),
+        "candidate_scores": (-1, 256),
+        "candidate_indices": (-1, 256),
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"flags": ("FASTER",)}, "has no BuilderFlag FASTER; it has "),
+        ({"gpus": ("SM90",)}, "has no ComputeCapability SM90"),
+        ({"dla": 0}, "no DLA core 0 here"),
+        ({"batch": (4, 2, 1)}, "give least, best and most"),
+    ],
+)
+def test_options_that_are_not_there_are_told_with_those_that_are(options, message):
+    with pytest.raises(EngineError, match=message):
+        build_plan(rtx(), tiny_ssd(), "fp32", BuildOptions(**options))
+
+
+def test_what_tensorrt_cannot_build_comes_with_its_reason(monkeypatch):
+    from ssdrt.engines.tensorrt import builder
+
+    library = rtx()
+    monkeypatch.setattr(builder, "network_bytes", lambda *_: b"no onnx")
+    with pytest.raises(EngineError, match=r"cannot read this network: .*ONNX|cannot read this network: .*model"):
+        build_plan(library, tiny_ssd(), "fp32", BuildOptions())
+    monkeypatch.undo()
+    with pytest.raises(EngineError, match=r"cannot build this network: .*target|cannot build this network: .*sm75"):
+        build_plan(library, tiny_ssd(), "bf16", BuildOptions(gpus=("SM75",)))
+
+
+def test_ctrl_c_stops_a_build():
+    def interrupt(_steps):
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(rtx(), tiny_ssd(), "fp32", BuildOptions(), interrupt)
+
+
+def test_steps_are_counted():
+    steps = []
+    build_plan(rtx(), tiny_ssd(), "fp32", BuildOptions(), steps.append)
+    assert sum(steps) > 10
+
+
+def test_the_log_goes_through_logging(caplog):
+    caplog.set_level(logging.DEBUG, "ssdrt.tensorrt")
+    build_plan(rtx(), tiny_ssd(), "fp32", BuildOptions())
+    assert any(record.message.startswith("TensorRT: ") for record in caplog.records)
+
+
+def test_the_module_is_named_as_its_engine():
+    assert {"batch", "level", "workspace"} <= set(tensorrt.OPTIONS)

@@ -1,0 +1,190 @@
+"""Stand-ins for a GPU and TensorRT's runtime, so that what is ours around them runs where there is neither.
+
+Device memory is the host's, a stream does its work at once unless it is being captured, and a plan is 28 bytes of
+header and the very ONNX file, which ONNX Runtime runs. What the real ones do is measured by bench/tensorrt_gpu.py.
+"""
+
+import ctypes
+import hashlib
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ssdrt.engines.tensorrt.builder import BuildOptions, candidate_count, network_bytes
+from ssdrt.engines.tensorrt.library import Library, Messages
+from ssdrt.engines.tensorrt.plan_file import Facts, pack, unpack
+from ssdrt.engines.tensorrt.runtime import TensorrtEngine
+
+DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int32)": np.int32}
+
+
+class StandInDevice:
+    """As `driver.Device`."""
+
+    name, capability = "stand-in", (9, 0)
+
+    def __init__(self):
+        self.memory, self.streams, self.graphs = {}, set(), set()
+        self.captured = threading.local()
+        self.launches = 0
+        self.closed = False
+
+    def use(self):
+        pass
+
+    def close(self):
+        self.closed = True
+
+    def do(self, work):
+        """Work in a stream: now, or when the graph is launched."""
+        recording = getattr(self.captured, "work", None)
+        if recording is None:
+            work()
+        else:
+            recording.append(work)
+
+    def allocate(self, size):
+        buffer = np.full(size, 0xAB, np.uint8)
+        self.memory[buffer.ctypes.data] = buffer
+        return buffer.ctypes.data
+
+    def free(self, address):
+        del self.memory[address]
+
+    def pinned(self, shape, dtype):
+        array = np.full(shape, 0xCD, dtype)
+        self.memory[array.ctypes.data] = array
+        return array
+
+    def unpin(self, array):
+        del self.memory[array.ctypes.data]
+
+    def to_device(self, target, source, stream):
+        assert stream in self.streams
+        self.do(lambda: ctypes.memmove(target, source.ctypes.data, source.nbytes))
+
+    def to_host(self, target, source, stream):
+        assert stream in self.streams
+        self.do(lambda: ctypes.memmove(target.ctypes.data, source, target.nbytes))
+
+    def on_device(self, target, source, size, stream):
+        assert stream in self.streams
+        self.do(lambda: ctypes.memmove(target, source, size))
+
+    def stream(self):
+        number = len(self.streams) + 1
+        self.streams.add(number)
+        return number
+
+    def synchronize(self, stream):
+        pass
+
+    def destroy_stream(self, stream):
+        self.streams.remove(stream)
+
+    def capture(self, stream, work):  # noqa: ARG002
+        self.captured.work = []
+        try:
+            work()
+            graph = tuple(self.captured.work)
+        finally:
+            self.captured.work = None
+        self.graphs.add(graph)
+        return graph
+
+    def launch(self, graph, stream):  # noqa: ARG002
+        assert graph in self.graphs
+        self.launches += 1
+        for work in graph:
+            work()
+
+    def destroy_graph(self, graph):
+        self.graphs.remove(graph)
+
+
+class StandInContext:
+    """As IExecutionContext."""
+
+    def __init__(self, engine):
+        self.engine, self.addresses, self.shape = engine, {}, None
+
+    def set_tensor_address(self, name, address):
+        self.addresses[name] = address
+        return True
+
+    def set_input_shape(self, name, shape):
+        assert name == "image"
+        self.shape = tuple(shape)
+        return True
+
+    def execute_async_v3(self, stream):  # noqa: ARG002
+        self.engine.device.do(self._run)
+        return True
+
+    def _run(self):
+        session = self.engine.session
+        dtype = DTYPES[session.get_inputs()[0].type]
+        size = int(np.prod(self.shape)) * np.dtype(dtype).itemsize
+        pixels = np.frombuffer(ctypes.string_at(self.addresses["image"], size), dtype).reshape(self.shape)
+        for port, value in zip(session.get_outputs(), session.run(None, {"image": pixels}), strict=True):
+            ctypes.memmove(self.addresses[port.name], np.ascontiguousarray(value).ctypes.data, value.nbytes)
+
+
+class StandInEngine:
+    """As ICudaEngine."""
+
+    def __init__(self, device, onnx):
+        onnxruntime = pytest.importorskip("onnxruntime")
+        self.device, self.session = device, onnxruntime.InferenceSession(onnx)
+        self.ports = [*self.session.get_inputs(), *self.session.get_outputs()]
+        self.num_io_tensors = len(self.ports)
+
+    def get_tensor_name(self, index):
+        return self.ports[index].name
+
+    def get_tensor_dtype(self, name):
+        return next(port.type for port in self.ports if port.name == name)
+
+    def get_tensor_shape(self, name):
+        return [-1, *next(port.shape for port in self.ports if port.name == name)[1:]]
+
+    def create_execution_context(self):
+        return StandInContext(self)
+
+
+def stand_in_library(device, version="8.6.0"):
+    """As `library.find_library`, with a runtime only."""
+    api = SimpleNamespace(
+        Runtime=lambda _logger: SimpleNamespace(
+            deserialize_cuda_engine=lambda plan: StandInEngine(device, bytes(plan)[28:])
+        ),
+        NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=0),
+        nptype=lambda name: DTYPES[name],
+    )
+    return Library(api, "tensorrt", version, None, Messages())
+
+
+def plan_bytes(onnx, version=(8, 6, 0, 0), tag=b"ftrt"):
+    """A plan as the stand-in reads it, with a genuine header."""
+    length = 28 + len(onnx)
+    return tag + bytes(12) + length.to_bytes(8, "little") + bytes(version) + onnx
+
+
+def stand_in_plan(model, precision="fp32", **options):
+    """As `builder.build_plan`."""
+    chosen = BuildOptions(**options)
+    onnx = network_bytes(stand_in_library(None), model, precision, chosen)
+    facts = Facts(
+        "tensorrt", "8.6.0", "stand-in", (9, 0), precision, chosen.batch, chosen.pixels, candidate_count(model, chosen),
+        model.digest, hashlib.sha256(model.anchors.value.tobytes()).hexdigest(), {},
+    )  # fmt: skip
+    return pack(facts, plan_bytes(onnx))
+
+
+def stand_in_engine(model, precision="fp32", streams=1, device=None, **options):
+    """A `TensorrtEngine` on the stand-ins."""
+    device = device or StandInDevice()
+    facts, plan = unpack(stand_in_plan(model, precision, **options))
+    return TensorrtEngine(stand_in_library(device), device, model, facts, plan, streams)
