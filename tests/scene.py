@@ -83,3 +83,13 @@ def detections(index):
     return Detections(
         boxes, np.array([0.9, 0.4], np.float32), np.array([1, 2]), np.array(["ball", "box"]), WIDTH, HEIGHT
     )
+
+
+@contextmanager
+def page_of(scene, host="127.0.0.1", port=0):
+    """The live page of a run."""
+    from ssdrt.serve.server import LivePage
+
+    with LivePage(LABELS, host, port) as page:
+        page.start(scene.board, scene.controls)
+        yield page

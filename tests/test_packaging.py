@@ -18,8 +18,8 @@ from ssdrt.demo import SHAPES
 from ssdrt.engines.base import engine_names
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("av", "cv2", "onnx", "onnxruntime", "openvino", "pooch", "rich", "starlette", "supervision", "tensorflow",
-          "uvicorn")  # fmt: skip
+EXTRAS = ("av", "cv2", "onnx", "onnxruntime", "openvino", "pooch", "rich", "sdl2", "starlette", "supervision",
+          "tensorflow", "uvicorn")  # fmt: skip
 
 pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed")
 pytest.importorskip("pip", reason="pip is not installed")

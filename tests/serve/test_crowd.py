@@ -6,12 +6,10 @@ import threading
 
 import pytest
 
-from scene import LABELS, Scene
+from scene import Scene, page_of
 
 pytest.importorskip("uvicorn", reason="uvicorn, which serves the page, is not installed")
 pytest.importorskip("starlette", reason="starlette, which serves the page, is not installed")
-
-from ssdrt.serve.server import LivePage
 
 READERS, SLEEPERS, SECONDS = 40, 10, 4.0
 
@@ -53,7 +51,7 @@ async def crowd(port, readers, sleepers, seconds):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
 def test_sleeping_viewers_cost_others_nothing_and_memory_is_bounded():
-    with Scene(fps=10) as scene, LivePage(scene.board, scene.controls, LABELS) as page:
+    with Scene(fps=10) as scene, page_of(scene) as page:
         asyncio.run(crowd(page.port, 2, 0, 0.5))
         memory = resident()
         got = asyncio.run(crowd(page.port, READERS, SLEEPERS, SECONDS))

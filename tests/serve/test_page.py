@@ -6,7 +6,7 @@ import re
 import pytest
 
 from browser import PROGRAM, Browser
-from scene import LABELS, Scene, still
+from scene import LABELS, Scene, page_of, still
 
 pytest.importorskip("uvicorn", reason="uvicorn, which serves the page, is not installed")
 pytest.importorskip("starlette", reason="starlette, which serves the page, is not installed")
@@ -53,7 +53,7 @@ def browser(chromium):
 @contextlib.contextmanager
 def running(browser, *sources):
     """A run at 30 fps, its page open."""
-    with Scene(*sources) as scene, LivePage(scene.board, scene.controls, LABELS) as page:
+    with Scene(*sources) as scene, page_of(scene) as page:
         browser.open(page.address)
         browser.until(f"{PICTURE}.width === 320")
         yield scene, page
@@ -122,13 +122,14 @@ def test_snapshot_is_offered_and_is_a_picture(browser):
 def test_reconnects_when_the_server_is_started_again(browser):
     with still() as scene:
         scene.post(1)
-        page = LivePage(scene.board, scene.controls, LABELS)
+        page = LivePage(LABELS)
+        page.start(scene.board, scene.controls)
         browser.open(page.address)
         browser.until(f"{PICTURE}.width === 320")
         page.close()
         browser.until("document.querySelector('#connection').dataset.state === 'lost'")
         assert browser.evaluate("document.querySelector('.tile').dataset.state") == "OFFLINE"
-        with LivePage(scene.board, scene.controls, LABELS, port=page.port):
+        with page_of(scene, port=page.port):
             browser.until("document.querySelector('#connection').dataset.state === 'live'")
             browser.until("document.querySelector('.tile').dataset.state === 'ONLINE'")
         browser.said.clear()
@@ -166,7 +167,7 @@ def test_fits_a_phone(browser, dark):
 
 def test_wrong_token_is_refused_and_the_right_one_opens(browser, monkeypatch):
     monkeypatch.setenv(TOKEN, SECRET)
-    with Scene() as scene, LivePage(scene.board, scene.controls, LABELS, "0.0.0.0") as page:
+    with Scene() as scene, page_of(scene, "0.0.0.0") as page:
         address = f"http://127.0.0.1:{page.port}/"
         browser.open(f"{address}#wrong-wrong-wrong")
         browser.until("document.querySelector('#login').open && document.querySelector('#wrong').textContent")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scene import LABELS, Scene, detections, still
+from scene import LABELS, Scene, detections, page_of, still
 
 pytest.importorskip("uvicorn", reason="uvicorn, which serves the page, is not installed")
 pytest.importorskip("starlette", reason="starlette, which serves the page, is not installed")
@@ -27,7 +27,7 @@ SECRET = "correct-horse-battery"
 @pytest.fixture
 def page():
     """A page of a run at 30 fps, for this machine only."""
-    with Scene() as scene, LivePage(scene.board, scene.controls, LABELS) as page:
+    with Scene() as scene, page_of(scene) as page:
         page.scene = scene
         yield page
 
@@ -36,7 +36,7 @@ def page():
 def open_page(monkeypatch):
     """A page that others might reach; it needs a token."""
     monkeypatch.setenv(TOKEN, SECRET)
-    with Scene() as scene, LivePage(scene.board, scene.controls, LABELS, "0.0.0.0") as page:
+    with Scene() as scene, page_of(scene, "0.0.0.0") as page:
         yield page
 
 
@@ -103,7 +103,7 @@ def test_mjpeg_is_the_drawn_picture_and_moves(page):
 
 
 def test_picture_holds_the_boxes_and_the_threshold_acts_on_a_picture_that_stands():
-    with still() as scene, LivePage(scene.board, scene.controls, LABELS) as page:
+    with still() as scene, page_of(scene) as page:
         scene.post(5)
         image, found = scene.board.snapshots()[0][1].frame.image, detections(5)
         _, file, connection = stream(page, "/mjpeg/0")
@@ -192,17 +192,17 @@ def test_a_token_is_drawn_and_is_not_short(monkeypatch):
     with still() as scene:
         addresses = set()
         for _ in range(2):
-            with LivePage(scene.board, scene.controls, LABELS, "0.0.0.0") as page:
+            with page_of(scene, "0.0.0.0") as page:
                 addresses.add(page.address.partition("#")[2])
         assert len(addresses) == 2
         assert min(map(len, addresses)) >= 20
         monkeypatch.setenv(TOKEN, "short")
         with pytest.raises(SinkError, match="16 or more"):
-            LivePage(scene.board, scene.controls, LABELS, "0.0.0.0")
+            LivePage(LABELS, "0.0.0.0")
 
 
 def test_snapshot_is_whole_and_of_a_source_that_is_there():
-    with still("a", "b") as scene, LivePage(scene.board, scene.controls, LABELS) as page:
+    with still("a", "b") as scene, page_of(scene) as page:
         assert ask(page, "/snapshot/0.jpg")[0] == 404
         scene.post(3)
         status, headers, body = ask(page, "/snapshot/1.jpg")
@@ -252,7 +252,7 @@ def test_silent_connections_are_closed_and_their_number_has_an_end(monkeypatch):
 
     monkeypatch.setattr(connections, "SILENCE", 0.3)
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", 5)
-    with Scene() as scene, LivePage(scene.board, scene.controls, LABELS) as page:
+    with Scene() as scene, page_of(scene) as page:
         silent = [socket.create_connection(("127.0.0.1", page.port), timeout=20) for _ in range(5)]
         silent[0].sendall(b"GET / HTTP/1.1\r\nHost: ")
         one_more = socket.create_connection(("127.0.0.1", page.port), timeout=20)
@@ -265,7 +265,7 @@ def test_a_viewer_that_takes_nothing_is_cut_off(monkeypatch):
     from ssdrt.serve import connections
 
     monkeypatch.setattr(connections, "STALL", 0.3)
-    with Scene(fps=200) as scene, LivePage(scene.board, scene.controls, LABELS) as page:
+    with Scene(fps=200) as scene, page_of(scene) as page:
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", page.port))
@@ -283,7 +283,7 @@ def _closed(connection):
 
 
 def test_stalled_source_is_told():
-    with Scene() as scene, LivePage(scene.board, scene.controls, LABELS) as page:
+    with Scene() as scene, page_of(scene) as page:
         _, file, connection = stream(page, "/jsonl")
         from ssdrt.live.board import Status
 
@@ -295,19 +295,20 @@ def test_stalled_source_is_told():
 
 def test_close_ends_the_streams_and_frees_the_port():
     with Scene() as scene:
-        page = LivePage(scene.board, scene.controls, LABELS)
+        page = LivePage(LABELS)
+        page.start(scene.board, scene.controls)
         _, file, _ = stream(page, "/mjpeg/0")
         next_picture(file)
         page.close()
         file.read()
-        with LivePage(scene.board, scene.controls, LABELS, port=page.port) as again:
+        with page_of(scene, port=page.port) as again:
             assert ask(again, "/")[0] == 200
             with pytest.raises(SinkError, match="cannot be put up"):
-                LivePage(scene.board, scene.controls, LABELS, port=page.port)
+                LivePage(LABELS, port=page.port)
 
 
 def test_the_end_of_the_run_ends_the_streams():
-    with still() as scene, LivePage(scene.board, scene.controls, LABELS) as page:
+    with still() as scene, page_of(scene) as page:
         scene.post(1)
         _, file, _ = stream(page, "/jsonl")
         file.readline()

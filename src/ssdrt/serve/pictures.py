@@ -22,6 +22,7 @@ from ssdrt.detections import Detections
 from ssdrt.live.board import Board, Controls, Settings, Snapshot
 from ssdrt.live.view import shown
 from ssdrt.sinks.draw import colour_of, draw_on
+from ssdrt.sinks.overlay import annotate_all, draw_regions_on
 from ssdrt.sources.base import Pixels
 
 LONGEST_SIDE = 1920
@@ -88,10 +89,10 @@ class Pictures:
         """The newest frame of a source at its full size as a JPEG, drawn now; None if there is none. Takes a while."""
         for _, snapshot in self._board.snapshots()[number : number + 1]:
             if snapshot.frame is not None:
-                canvas = np.array(snapshot.frame.image, order="C")
-                if snapshot.found is not None:
-                    draw_on(canvas, shown(snapshot.found, self._controls.settings))
-                return _jpeg(canvas, SNAPSHOT_QUALITY)
+                image, found = snapshot.frame.image, snapshot.found
+                if found is not None:
+                    image = annotate_all(image, shown(found, self._controls.settings))
+                return _jpeg(image, SNAPSHOT_QUALITY)
         return None
 
     def _watch(self) -> None:
@@ -161,6 +162,7 @@ class _Maker:
             self._canvas = np.empty(image.shape, np.uint8)
         np.copyto(self._canvas, image)
         if found is not None:
+            draw_regions_on(self._canvas, found)
             draw_on(self._canvas, found)
         return self._canvas
 
@@ -182,7 +184,7 @@ def record_of(number: int, snapshot: Snapshot, found: Detections | None) -> byte
         "dropped": status.dropped,
         "reconnects": status.reconnects,
         "counts": {} if found is None else dict(Counter(found.labels.tolist()).most_common()),
-        **snapshot.extra,
+        **{name: value for name, value in snapshot.extra.items() if name != "counts"},
     }
     return json.dumps(record, default=str).encode()
 

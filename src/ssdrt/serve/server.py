@@ -24,15 +24,13 @@ SHORTEST_TOKEN = 16
 
 
 class LivePage:
-    """Serves the page from its making to its close; a context manager.
+    """Listens from its making and serves from its start, to its close; a context manager that closes.
 
-    address: what to open in a browser; ends with the token where one is needed.
+    address: what to open in a browser; ends with the token where one is needed. port: the one that was taken.
     """
 
-    def __init__(
-        self, board: Board, controls: Controls, labels: Mapping[int, str], host: str = "127.0.0.1", port: int = 0
-    ) -> None:
-        """Listen and serve.
+    def __init__(self, labels: Mapping[int, str], host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen.
 
         Parameters
         ----------
@@ -44,28 +42,36 @@ class LivePage:
         SinkError: the address cannot be listened at; the token is too short.
         MissingExtra: starlette or uvicorn is not installed.
         """
-        uvicorn = import_extra("uvicorn", "web", "the live page")
-        protocol = limited_protocol()
+        self._uvicorn: Any = import_extra("uvicorn", "web", "the live page")
+        import_extra("starlette", "web", "the live page")
         self._socket = _listen(host, port)
-        address, self.port = self._socket.getsockname()[:2]
-        token = None if is_local(address) else _token()
-        guard = Guard(token, known_names(host), f"ssdrt_{self.port}")
+        bound, self.port = self._socket.getsockname()[:2]
+        token = None if is_local(bound) else _token()
+        self.address = _address(host, bound, self.port, token)
+        self._guard = Guard(token, known_names(host), f"ssdrt_{self.port}")
+        self._labels = labels
+        self._pictures: Pictures | None = None
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, board: Board, controls: Controls) -> None:
+        """Serve what is on the board."""
         self._pictures = Pictures(board, controls)
-        self.address = _address(host, address, self.port, token)
-        app = application(self._pictures, controls, labels, guard)
+        app = application(self._pictures, controls, self._labels, self._guard)
         options: dict[str, Any] = {"ws": "none", "lifespan": "off", "loop": "asyncio", "timeout_graceful_shutdown": 1}
         quiet: dict[str, Any] = {"log_config": None, "log_level": "critical", "access_log": False}
         lean: dict[str, Any] = {"server_header": False, "date_header": False, "h11_max_incomplete_event_size": 16384}
-        config = uvicorn.Config(app, http=protocol, **options, **quiet, **lean)
-        self._server = _server(uvicorn, config, self._pictures)
-        self._thread = threading.Thread(target=self._run, name="ssdrt-web", daemon=True)
+        config = self._uvicorn.Config(app, http=limited_protocol(), **options, **quiet, **lean)
+        self._server = _server(self._uvicorn, config, self._pictures)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="ssdrt-web", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Say goodbye to every viewer and stop listening."""
-        self._pictures.stop()
-        self._server.should_exit = True
-        self._thread.join()
+        """Say goodbye to every viewer and stop listening; may be called more than once."""
+        if self._pictures is not None and self._thread is not None:
+            self._pictures.stop()
+            self._server.should_exit = True
+            self._thread.join()
         self._socket.close()
 
     def __enter__(self) -> LivePage:
@@ -75,9 +81,6 @@ class LivePage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _run(self) -> None:
-        self._server.run(sockets=[self._socket])
 
 
 def read_address(text: str) -> tuple[str, int]:
