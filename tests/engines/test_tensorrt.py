@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -309,11 +310,27 @@ def test_what_tensorrt_cannot_build_comes_with_its_reason(monkeypatch):
 
 
 def test_ctrl_c_stops_a_build():
+    told = []
+
     def interrupt(_steps):
-        signal.raise_signal(signal.SIGINT)
+        told.append(1)
+        if len(told) == 1:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # as a terminal does
 
     with pytest.raises(KeyboardInterrupt):
         build_plan(rtx(), tiny_ssd(), "fp32", BuildOptions(), interrupt)
+
+
+def test_a_build_that_is_told_to_stop_makes_no_plan(monkeypatch):
+    from ssdrt.engines.tensorrt import builder
+
+    class Set(builder._Stop):
+        def is_set(self):
+            return True
+
+    monkeypatch.setattr(builder, "_Stop", Set)
+    with pytest.raises(EngineError, match=r"[Cc]ancel"):
+        build_plan(rtx(), tiny_ssd(), "fp32", BuildOptions())
 
 
 def test_steps_are_counted():
