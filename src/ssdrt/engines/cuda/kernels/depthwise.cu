@@ -1,0 +1,69 @@
+// Depthwise convolutions, NHWC fp16 in and out, fp32 sums. Limited by memory: a thread loads 16 bytes at a time and uses
+// each of them for as many windows as it can.
+#include "common.cuh"
+
+struct Depthwise {
+  const half_t* source;
+  const float* weights;  // [window position][channels]
+  const float* bias;
+  half_t* target;
+  long long source_image, target_image;
+  int strips;  // of the batch: 8 channels of `ALONG` neighbouring pixels
+  int channels, height, width, target_height, target_width, source_stride, target_stride, pad_y, pad_x;
+  Finish finish;
+  Divider of_chunks, of_strips, of_rows;
+};
+
+template <int WINDOW_Y, int WINDOW_X, int STRIDE_Y, int STRIDE_X, int GAP_Y, int GAP_X, int ALONG>
+__global__ void __launch_bounds__(128) depthwise(const __grid_constant__ Depthwise p) {
+  constexpr int COLUMNS = (ALONG - 1) * STRIDE_X + (WINDOW_X - 1) * GAP_X + 1;
+  let_later_kernels_start();
+  wait_for_earlier_kernels();
+  const int strip = blockIdx.x * 128 + threadIdx.x;
+  if (strip >= p.strips) return;
+  const int rest = quotient(strip, p.of_chunks), channel = (strip - rest * p.of_chunks.divisor) * 8;
+  const int row = quotient(rest, p.of_strips), x0 = (rest - row * p.of_strips.divisor) * ALONG;
+  const int image = quotient(row, p.of_rows), y = row - image * p.of_rows.divisor;
+  const half_t* source = p.source + image * p.source_image + channel;
+  const int from_x = x0 * STRIDE_X - p.pad_x;
+  float sums[ALONG][8];
+  const float4 b0 = *(const float4*)(p.bias + channel), b1 = *(const float4*)(p.bias + channel + 4);
+#pragma unroll
+  for (int i = 0; i < ALONG; i++) {
+    sums[i][0] = b0.x, sums[i][1] = b0.y, sums[i][2] = b0.z, sums[i][3] = b0.w;
+    sums[i][4] = b1.x, sums[i][5] = b1.y, sums[i][6] = b1.z, sums[i][7] = b1.w;
+  }
+#pragma unroll
+  for (int wy = 0; wy < WINDOW_Y; wy++) {
+    const int from_y = y * STRIDE_Y - p.pad_y + wy * GAP_Y;
+    const bool row_inside = (uint32)from_y < (uint32)p.height;
+    uint4 line[COLUMNS];
+#pragma unroll
+    for (int i = 0; i < COLUMNS; i++) {
+      line[i] = make_uint4(0, 0, 0, 0);
+      if (row_inside && (uint32)(from_x + i) < (uint32)p.width)
+        line[i] = load16(source + (long long)(from_y * p.width + from_x + i) * p.source_stride);
+    }
+#pragma unroll
+    for (int wx = 0; wx < WINDOW_X; wx++) {
+      const float* at = p.weights + (wy * WINDOW_X + wx) * p.channels + channel;
+      const float4 w0 = *(const float4*)at, w1 = *(const float4*)(at + 4);
+      const float w[8] = {w0.x, w0.y, w0.z, w0.w, w1.x, w1.y, w1.z, w1.w};
+#pragma unroll
+      for (int i = 0; i < ALONG; i++) {
+        float v[8];
+        unpack(line[i * STRIDE_X + wx * GAP_X], v);
+#pragma unroll
+        for (int e = 0; e < 8; e++) sums[i][e] = fmaf(w[e], v[e], sums[i][e]);
+      }
+    }
+  }
+  half_t* target = p.target + image * p.target_image + (long long)(y * p.target_width + x0) * p.target_stride + channel;
+#pragma unroll
+  for (int i = 0; i < ALONG; i++)
+    if (x0 + i < p.target_width) {
+#pragma unroll
+      for (int e = 0; e < 8; e++) sums[i][e] = finished(sums[i][e], p.finish);
+      store16(target + (long long)i * p.target_stride, packed(sums[i]));
+    }
+}

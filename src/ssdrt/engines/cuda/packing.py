@@ -1,0 +1,40 @@
+"""Weights in the order in which the kernels read them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt.model import Floats
+
+COLUMN_TILE = 128
+"""Packed columns fill up to the widest tile, so that no tile reads past the end."""
+
+
+def pack_columns(columns: int) -> int:
+    """How many columns are packed for so many."""
+    return -(-columns // COLUMN_TILE) * COLUMN_TILE
+
+
+def column_order(columns: int) -> NDArray[np.int64]:
+    """The channel that stands at each packed column.
+
+    A thread of an mma has columns 2t and 2t + 1 of each 8. In each 32 they are dealt out so that its 8 are neighbours.
+    """
+    at = np.arange(columns)
+    group, tile, place = at // 32, at % 32 // 8, at % 8
+    order: NDArray[np.int64] = group * 32 + 8 * (place >> 1) + 2 * tile + (place & 1)
+    return order
+
+
+def pack_weights(weights: Floats) -> NDArray[np.float16]:
+    """(kh, kw, in, out) as (K steps, packed columns, 4 chunks, 8) fp16, chunks swizzled: see convolution.cu."""
+    columns = weights.shape[3]
+    flat = weights.reshape(-1, columns)
+    steps, width = -(-len(flat) // 32), pack_columns(columns)
+    filled = np.zeros((steps * 32, width), np.float16)
+    filled[: len(flat), :columns] = np.clip(flat, -65504, 65504)
+    ordered = filled[:, column_order(width)].reshape(steps, 4, 8, width).transpose(0, 3, 1, 2)
+    column = np.arange(width)[:, None]
+    place = np.arange(4)[None] ^ ((column >> 1) & 3)  # the chunk that stands at each place
+    return np.ascontiguousarray(ordered[:, column, place])
