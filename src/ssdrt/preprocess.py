@@ -25,12 +25,12 @@ For 640x480 to 300x300, whole pictures meant 1,100 page faults and 2.5 ms each, 
 
 def network_size(resizer: Resizer, height: int, width: int) -> Pair:
     """(height, width) of the network input for a picture of height x width pixels."""
-    return (resizer.width, resizer.width) if resizer.pad else _resized_size(resizer, height, width)
+    return (resizer.width, resizer.width) if resizer.pad else resized_size(resizer, height, width)
 
 
 def image_window(resizer: Resizer, height: int, width: int) -> tuple[float, float, float, float]:
     """The part of the network input that a picture of height x width pixels covers: (ymin, xmin, ymax, xmax), 0..1."""
-    covered = np.array(_resized_size(resizer, height, width), np.float32)
+    covered = np.array(resized_size(resizer, height, width), np.float32)
     ymax, xmax = covered / np.array(network_size(resizer, height, width), np.float32)
     return 0.0, 0.0, float(ymax), float(xmax)
 
@@ -48,7 +48,7 @@ def to_network(image: Pixels, resizer: Resizer) -> Floats:
     (h, w) is network_size(resizer, height, width). Any number of threads may call this at once.
     """
     image = _contiguous(image)
-    size = _resized_size(resizer, *image.shape[:2])
+    size = resized_size(resizer, *image.shape[:2])
     resized = image.astype(np.float32) if size == image.shape[:2] else _RESIZE[resizer.method](image, resizer, *size)
     if not resizer.pad:
         return resized
@@ -69,7 +69,7 @@ def _contiguous(image: Pixels) -> Pixels:
     return copy
 
 
-def _resized_size(resizer: Resizer, height: int, width: int) -> Pair:
+def resized_size(resizer: Resizer, height: int, width: int) -> Pair:
     """The size before padding, rounded as resize_images with preserve_aspect_ratio does (ops/image_ops_impl.py)."""
     if resizer.kind == "none":
         return height, width

@@ -94,7 +94,7 @@ class EngineModule(Protocol):
     load: Callable[[SsdModel, bytes, str, int], Engine]
 
 
-PREFERENCE = ("tensorrt", "cuda", "openvino", "onnxruntime", "reference")
+PREFERENCE = ("tensorrt", "openvino", "onnxruntime", "reference")
 """Order in which `auto` tries engines; one that is not listed is used by name only."""
 
 

@@ -1,1 +1,116 @@
-"""x"""
+"""Our own engine for NVIDIA GPUs: fused fp16 kernels, compiled by NVRTC when a plan is built, replayed as one graph.
+
+What can be chosen and how it all fits together: docs/cuda.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ssdrt.engines.cuda import compiler, driver
+from ssdrt.engines.cuda.ends import plan_kernels, tail
+from ssdrt.engines.cuda.launch import Builder, Constants, Memory
+from ssdrt.engines.cuda.planner import plan_network
+from ssdrt.engines.cuda.tactics import Device, Tactic, choose
+from ssdrt.errors import EngineError, MissingExtra
+from ssdrt.model import SsdModel
+
+if TYPE_CHECKING:
+    from ssdrt.engines.cuda.plan import Plan
+    from ssdrt.engines.cuda.runtime import CudaEngine
+
+OLDEST = 75
+"""Generation (compute capability 7.5) of the oldest GPU that the kernels are written for."""
+
+
+def unavailable() -> str | None:
+    """Why it cannot run here and what to type, or None."""
+    try:
+        why = driver.why_not()
+        if why is not None:
+            return why
+        gpu = driver.Gpu()
+    except (MissingExtra, EngineError) as error:
+        return str(error)
+    device, name = gpu.device(), gpu.name
+    if device.generation < OLDEST:
+        return f"engine cuda needs a GPU of compute capability 7.5 or later, not {name} ({device.architecture})"
+    return None
+
+
+def precisions() -> tuple[str, ...]:
+    """fp16 values and operands, fp32 sums."""
+    return ("fp16",)
+
+
+def fingerprint() -> str:
+    """The GPU and the text of the kernels."""
+    gpu = driver.Gpu()
+    return f"{gpu.name}, {gpu.device().architecture}, kernels {compiler.digest()}"
+
+
+def build(model: SsdModel, precision: str) -> bytes:  # noqa: ARG001
+    """Machine code for this GPU and the kernel that each step runs on at each batch size.
+
+    Raises
+    ------
+    EngineError: NVRTC is missing or refuses a kernel.
+    """
+    return build_for(model, driver.Gpu().device())
+
+
+def build_for(model: SsdModel, device: Device) -> bytes:
+    """A plan for any GPU, present or not.
+
+    Raises
+    ------
+    EngineError: as `build`.
+    """
+    from ssdrt.engines.cuda.runtime import BATCHES
+
+    plan, constants = plan_network(model), Constants()
+    chosen = {batch: choose(plan, batch, device) for batch in BATCHES}
+    wanted = {*plan_kernels(model), *network_kernels(plan, model, chosen, constants)}
+    code = compiler.compile_kernels(wanted, device.architecture)
+    facts = {
+        "architecture": device.architecture,
+        "kernels": compiler.digest(),
+        "tactics": [[batch, [list(vars(tactic).values()) for tactic in steps]] for batch, steps in chosen.items()],
+        "constants": constants.places,
+    }
+    return compiler.dump_code(facts, code, constants.data())
+
+
+def network_kernels(
+    plan: Plan, model: SsdModel, chosen: dict[int, list[Tactic]], constants: Constants
+) -> set[tuple[str, str]]:
+    """The kernels of a plan's steps, as (file, C++ name); what they read goes to `constants`."""
+    wanted = set()
+    for batch, steps in chosen.items():
+        maker = Builder(plan, batch, Memory((0,) * len(plan.slots), 0), constants)
+        wanted |= {(one.file, one.name) for one in (maker.launch(i, tactic) for i, tactic in enumerate(steps))}
+        tail(maker, model, {}, 1)
+    return wanted
+
+
+def load(model: SsdModel, plan: bytes, precision: str, streams: int) -> CudaEngine:  # noqa: ARG001
+    """A plan on the GPU; as many calls at once as there are streams, up to four: more share the GPU no better.
+
+    Raises
+    ------
+    EngineError: the plan is for another GPU or another version, or the GPU has no room for it.
+    """
+    from ssdrt.engines.cuda.runtime import CudaEngine
+
+    facts, code, constants = compiler.load_code(plan)
+    gpu = driver.Gpu()
+    device = gpu.device()
+    if facts["architecture"] != device.architecture or facts["kernels"] != compiler.digest():
+        raise EngineError(
+            f"this plan is for {facts['architecture']} and kernels {facts['kernels']}, not for {device.architecture} "
+            f"and {compiler.digest()}; build it again"
+        )
+    tactics = {batch: [Tactic(*values) for values in steps] for batch, steps in facts["tactics"]}
+    return CudaEngine(
+        gpu, model, plan_network(model), tactics, code, Constants(facts["constants"], constants), min(streams, 4)
+    )

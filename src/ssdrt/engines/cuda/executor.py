@@ -87,12 +87,11 @@ def _computed(step: Step, x: Floats, memory: Memory) -> Floats:
     if isinstance(step, Pool):
         return reference.avg_pool(AvgPool("", ("",), step.window, step.strides, step.pads), x)
     if isinstance(step, GlobalPool):
-        return x.mean((1, 2), keepdims=True, dtype=np.float32)
+        mean: Floats = x.mean((1, 2), keepdims=True)
+        return mean
     if isinstance(step, Enlarge):
         size = (step.target.height, step.target.width)
-        return reference.resize(
-            Resize("", ("",), *size, step.method, step.align_corners, step.half_pixel_centers), x
-        )
+        return reference.resize(Resize("", ("",), *size, step.method, step.align_corners, step.half_pixel_centers), x)
     return _elementwise(step, x, memory)
 
 
@@ -102,7 +101,8 @@ def _finished(total: Floats, finish: Finish, memory: Memory) -> Floats:
         total = total + residual.repeat(finish.upsampling, 1).repeat(finish.upsampling, 2)
     if finish.activation != "none":
         total = reference.activation(Activation("", ("",), finish.activation), total)  # type: ignore[arg-type]
-    return total * np.float32(finish.scale)
+    scaled: Floats = total * np.float32(finish.scale)
+    return scaled
 
 
 def _elementwise(step: Elementwise, x: Floats, memory: Memory) -> Floats:
@@ -126,6 +126,8 @@ def _operated(step: Elementwise, x: Floats, memory: Memory) -> Floats:
     if step.operation in ACTIVATIONS:
         return reference.activation(Activation("", ("",), step.operation), x)  # type: ignore[arg-type]
     if step.operation == "affine":
+        assert step.first is not None
+        assert step.second is not None
         return x * step.first + step.second
     if step.operation == "clip":
         return np.clip(x, step.first, step.second)

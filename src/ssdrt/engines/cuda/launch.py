@@ -30,7 +30,20 @@ ACTIVATIONS = {"none": 0, "relu": 0, "relu6": 0, "hard_sigmoid": 1, "hard_swish"
 OPERATIONS = {
     name: code
     for code, name in enumerate(
-        ("copy", "relu", "relu6", "sigmoid", "hard_sigmoid", "hard_swish", "swish", "affine", "clip", "quantize", "add", "mul")
+        (
+            "copy",
+            "relu",
+            "relu6",
+            "sigmoid",
+            "hard_sigmoid",
+            "hard_swish",
+            "swish",
+            "affine",
+            "clip",
+            "quantize",
+            "add",
+            "mul",
+        )
     )
 }
 LARGEST = 65504.0  # finite number of fp16
@@ -133,20 +146,19 @@ def finish_struct(finish: Finish) -> FinishStruct:
 class Constants:
     """Weights and tables of a plan as one piece of memory; what several launches share is in it once."""
 
-    def __init__(self) -> None:
-        self._places: dict[object, int] = {}
-        self._parts: list[bytes] = []
-        self.size = 0
-        self.base = 0  # address, once it is uploaded
+    def __init__(self, places: dict[str, int] | None = None, data: bytes = b"") -> None:
+        self.places = dict(places or {})
+        self._parts = [data]
+        self.size = len(data)
 
-    def add(self, key: object, make: Callable[[], NDArray[Any]]) -> int:
+    def add(self, key: str, make: Callable[[], NDArray[Any]]) -> int:
         """Offset of the array that `make` makes, 256-byte aligned; the same key gives the same place."""
-        if key not in self._places:
+        if key not in self.places:
             data = np.ascontiguousarray(make()).tobytes()
-            self._places[key] = self.size
+            self.places[key] = self.size
             self._parts += [data, bytes(-len(data) % 256)]
             self.size += len(data) + -len(data) % 256
-        return self._places[key]
+        return self.places[key]
 
     def data(self) -> bytes:
         """All of it."""
@@ -184,7 +196,7 @@ class Builder:
         """Elements from one picture to the next."""
         return self.plan.buffers[view.buffer]
 
-    def constant(self, key: object, make: Callable[[], NDArray[Any]]) -> int:
+    def constant(self, key: str, make: Callable[[], NDArray[Any]]) -> int:
         """Address of a constant."""
         return self.memory.constants + self.constants.add(key, make)
 
@@ -205,8 +217,8 @@ def convolution(build: Builder, index: int, step: Convolution, tactic: Tactic) -
     row_tiles, column_tiles = -(-pixels // tactic.rows), -(-columns // tactic.columns)
     parameters = ConvolutionStruct(
         source=build.address(source), target=build.address(target),
-        weights=build.constant((index, "weights"), lambda: pack_weights(step.weights)),
-        bias=build.constant((index, "bias"), lambda: np.pad(step.bias, (0, -len(step.bias) % 128))),
+        weights=build.constant(f"{index} weights", lambda: pack_weights(step.weights)),
+        bias=build.constant(f"{index} bias", lambda: np.pad(step.bias, (0, -len(step.bias) % 128))),
         source_image=build.image(source), target_image=build.image(target),
         pixels=pixels, columns=columns, steps=steps, chunks=chunks,
         height=source.height, width=source.width, source_stride=source.stride, chunks_of_pixel=chunks_of_pixel,
@@ -235,8 +247,8 @@ def depthwise(build: Builder, index: int, step: Depthwise, tactic: Tactic) -> La
     work = build.batch * target.height * strips * (target.channels // 8)
     parameters = DepthwiseStruct(
         source=build.address(source), target=build.address(target),
-        weights=build.constant((index, "weights"), lambda: step.weights),
-        bias=build.constant((index, "bias"), lambda: step.bias),
+        weights=build.constant(f"{index} weights", lambda: step.weights),
+        bias=build.constant(f"{index} bias", lambda: step.bias),
         source_image=build.image(source), target_image=build.image(target), strips=work, channels=target.channels,
         height=source.height, width=source.width, target_height=target.height, target_width=target.width,
         source_stride=source.stride, target_stride=target.stride, pad_y=step.pads[0], pad_x=step.pads[1],
@@ -290,21 +302,21 @@ def elementwise(build: Builder, index: int, step: Elementwise, tactic: Tactic) -
     parameters = _pixels(build, step)
     parameters.operation, parameters.third, parameters.fill = OPERATIONS[step.operation], step.third, step.fill
     parameters.top, parameters.left = step.top, step.left
-    parameters.sources = _channels(build, (index, "sources"), step.sources)
+    parameters.sources = _channels(build, f"{index} sources", step.sources)
     if step.other is not None and step.other_sources is not None:
         single = step.other.height * step.other.width == 1
         parameters.other, parameters.other_image = build.address(step.other), build.image(step.other)
         parameters.other_width, parameters.other_stride = 0 if single else step.other.width, step.other.stride
-        parameters.other_sources = _channels(build, (index, "other"), step.other_sources)
+        parameters.other_sources = _channels(build, f"{index} other", step.other_sources)
     if step.first is not None and step.second is not None:
         first, second = np.broadcast_arrays(step.first, step.second)
-        parameters.first = build.constant((index, "first"), lambda: first)
-        parameters.second = build.constant((index, "second"), lambda: second)
+        parameters.first = build.constant(f"{index} first", lambda: first)
+        parameters.second = build.constant(f"{index} second", lambda: second)
         parameters.by_channel = int(len(first) > 1)
     return Launch("pixels.cu", tactic.kernel, (-(-parameters.work // 128), 1), 128, parameters, step=step.name)
 
 
-def _channels(build: Builder, key: object, sources: NDArray[np.int32]) -> int | None:
+def _channels(build: Builder, key: str, sources: NDArray[np.int32]) -> int | None:
     """Address of a channel table; None where every channel is its own source, or comes from padding, which is zero."""
     own = np.arange(len(sources))
     if ((sources == own) | (sources == -1)).all() and _padding_only_last(sources):

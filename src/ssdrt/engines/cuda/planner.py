@@ -1,13 +1,13 @@
 """From an `SsdModel` to a `Plan`: layers are grouped by patterns, and every group becomes a step.
 
-A pattern looks at one layer and says which layers behind it one step computes with it. A group runs where its last layer
-stands: by then everything it reads is there.
+A pattern looks at one layer and says which layers behind it one step computes with it. A group runs where its last
+layer stands: by then everything it reads is there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +112,7 @@ class Group:
 
     layers: tuple[Layer, ...]
     emit: Callable[[Draft, Group], None]
-    finish: Finish = Finish()
+    finish: Finish = field(default_factory=Finish)
     residual: str = ""  # name of the value that is added
 
 
@@ -168,11 +168,10 @@ def widened_depthwise(network: Network, layer: Layer, claimed: set[str]) -> Grou
     if not isinstance(layer, DepthwiseConv) or layer.weights.shape[3] == 1:
         return None
     behind = network.only_reader(layer)
-    if isinstance(behind, Conv) and behind.weights.shape[:2] == (1, 1) and behind.name not in claimed:
-        if behind.strides == (1, 1) and not any(behind.pads):
-            inner = convolution(network, behind, claimed)
-            if inner is not None:
-                return replace(inner, layers=(layer, *inner.layers))
+    if isinstance(behind, Conv) and behind.name not in claimed and is_point(behind):
+        inner = convolution(network, behind, claimed)
+        if inner is not None:
+            return replace(inner, layers=(layer, *inner.layers))
     group = Group((layer,), Draft.add_convolution)
     return _with_activation(network, group, claimed)
 
@@ -192,6 +191,11 @@ def single(network: Network, layer: Layer, claimed: set[str]) -> Group | None:  
 
 PATTERNS = (shared_head, own_head, bordered, widened_depthwise, convolution, depthwise, single)
 """Tried one after the other on all layers; what an earlier one took, a later one does not see."""
+
+
+def is_point(layer: Conv) -> bool:
+    """Whether each output pixel depends on the input pixel at its place alone."""
+    return layer.weights.shape[:2] == (1, 1) and layer.strides == (1, 1) and not any(layer.pads)
 
 
 def _same_windows(a: Conv, b: Conv) -> bool:
@@ -217,7 +221,9 @@ def _with_residual(network: Network, group: Group, claimed: set[str]) -> Group:
 
 def _doubles(network: Network, layer: Resize) -> bool:
     height, width, _ = network.shapes[layer.inputs[0]]
-    return layer.method == "nearest" and not layer.align_corners and (2 * height, 2 * width) == (layer.height, layer.width)
+    return (
+        layer.method == "nearest" and not layer.align_corners and (2 * height, 2 * width) == (layer.height, layer.width)
+    )
 
 
 def _with_activation(network: Network, group: Group, claimed: set[str]) -> Group:
@@ -373,15 +379,14 @@ class Draft:
             _, positions, logits = self._head_target(layer.name)
             scale = np.float32(self.network.model.score_converter.logit_scale.value if logits else 1)
             kept = positions >= 0
-            at = np.ix_(range(weights.shape[0]), range(weights.shape[1]), source.positions, positions[kept])
+            window = [np.arange(size) for size in weights.shape[:2]]
+            at = np.ix_(*window, source.positions, positions[kept])
             weights[at] = layer.weights[..., kept] / scale
             bias[positions[kept]] = layer.bias[kept] / scale
             self.written.add(layer.name)
         name = " + ".join(layer.name for layer in group.layers)
         self.push(
-            Convolution(
-                name, source.view, view, weights, bias, first.strides, first.pads, first.dilations, Finish()
-            )
+            Convolution(name, source.view, view, weights, bias, first.strides, first.pads, first.dilations, Finish())
         )
 
     def copy_loose_heads(self) -> None:
@@ -465,9 +470,7 @@ class Draft:
         source = self.compact(layer.inputs[0])
         target = self.place(layer.name, len(source.positions))
         self.push(
-            Enlarge(
-                layer.name, source.view, target.view, layer.method, layer.align_corners, layer.half_pixel_centers
-            )
+            Enlarge(layer.name, source.view, target.view, layer.method, layer.align_corners, layer.half_pixel_centers)
         )
 
     def add_concat(self, group: Group) -> None:
@@ -478,7 +481,9 @@ class Draft:
             value = self.values[name]
             view = replace(whole, channels=padded(len(value.positions)), offset=whole.offset + offset)
             if value.view != view:
-                self.push(Elementwise(f"{name} into {layer.name}", value.view, view, "copy", _sources(value, view.channels)))
+                self.push(
+                    Elementwise(f"{name} into {layer.name}", value.view, view, "copy", _sources(value, view.channels))
+                )
             positions.append(offset + np.arange(len(value.positions)))
             offset += view.channels
         self.values[layer.name] = Value(whole, np.concatenate(positions))

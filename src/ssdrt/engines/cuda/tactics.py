@@ -96,5 +96,11 @@ def _depthwise(step: Depthwise, batch: int, device: Device) -> list[Tactic]:
     numbers = (*step.weights.shape[:2], *step.strides, *step.dilations)
     target = step.target
     work = batch * target.height * target.width * target.channels // 8
-    along = [4, 2, 1] if work >= 4 * 1024 * device.processors else [2, 1, 4] if work >= 1024 * device.processors else [1, 2, 4]
+    along = (
+        [4, 2, 1]
+        if work >= 4 * 1024 * device.processors
+        else [2, 1, 4]
+        if work >= 1024 * device.processors
+        else [1, 2, 4]
+    )
     return [Tactic(f"depthwise<{','.join(map(str, (*numbers, n)))}>", columns=n) for n in along]

@@ -1,0 +1,204 @@
+"""The cuda engine on a GPU: detections against TensorFlow's recorded ones; time of batches, of kernels, of one picture.
+
+    python bench/cuda_engine.py RESULT.json MODELS [--graphs a,b] [--batches 1,8,64,256] [--kernels a]
+
+MODELS is a folder of `graphs.json`, `unpack.py`, photos and recorded detections. Times are medians. Batches lie on the
+GPU already, as bytes of the network's size, and end with detections; "host to host" starts with a picture in the host's
+pinned memory and ends when its detections can be read there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+
+from ssdrt.detector import Detector
+from ssdrt.engines import cuda
+from ssdrt.engines.cuda.driver import DeviceMemory, checked
+from ssdrt.graph import read_graph
+from ssdrt.pipeline import graph_parameters
+from ssdrt.recover import recover
+from ssdrt.sources.photo import read_photo
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("result", type=Path)
+    parser.add_argument("models", type=Path)
+    parser.add_argument("--graphs", default="")
+    parser.add_argument("--batches", default="1,8,64,256")
+    parser.add_argument("--kernels", default="ssd_mobilenet_v1_90_od2020")
+    parser.add_argument("--no-goldens", action="store_true")
+    args = parser.parse_args()
+    wanted = [name for name in args.graphs.split(",") if name]
+    entries = [
+        one for one in json.loads((args.models / "graphs.json").read_text()) if not wanted or one["name"] in wanted
+    ]
+    report = {"command": " ".join(sys.argv), "fingerprint": cuda.fingerprint(), "graphs": {}}
+    folder = Path(tempfile.mkdtemp())
+    names = [entry["name"] for entry in entries]
+    subprocess.run(
+        [sys.executable, str(args.models / "unpack.py"), str(folder), *names], check=True, capture_output=True
+    )
+    for entry in entries:
+        row = report["graphs"].setdefault(entry["name"], {})
+        try:
+            measure(row, entry, folder / f"{entry['name']}.pb", args)
+        except Exception as error:  # one graph must not cost the others' numbers
+            row["error"] = f"{type(error).__name__}: {error}"
+            traceback.print_exc()
+        print(entry["name"], json.dumps({key: value for key, value in row.items() if key != "kernels"}), flush=True)
+        args.result.write_text(json.dumps(report, indent=1))
+
+
+def measure(row: dict, entry: dict, path: Path, args: argparse.Namespace) -> None:
+    """Fill one graph's row."""
+    model = recover(read_graph(path))
+    start = time.perf_counter()
+    plan = cuda.build(model, "fp16")
+    row["build_s"] = round(time.perf_counter() - start, 2)
+    start = time.perf_counter()
+    engine = cuda.load(model, plan, "fp16", 1)
+    engine.detect([np.zeros((*model.input_size, 3), np.uint8)], graph_parameters(model))
+    row["load_to_first_detection_s"] = round(time.perf_counter() - start, 3)
+    if not args.no_goldens:
+        goldens(row, entry, path, args.models)
+    batches = [int(text) for text in args.batches.split(",") if text]
+    row["us"] = {batch: batch_time(engine, batch) for batch in batches}
+    row["pictures_a_second"] = {batch: round(batch / us * 1e6) for batch, us in row["us"].items()}
+    row["host_to_host_us"] = latency(engine)
+    if entry["name"] in args.kernels.split(","):
+        row["kernels"] = {batch: kernel_times(engine, batch) for batch in batches}
+    engine.close()
+
+
+def goldens(row: dict, entry: dict, path: Path, models: Path) -> None:
+    """Share of TensorFlow's detections with a score of at least 0.05 that have one of ours within 2 px and 0.01."""
+    recorded = np.load(models / entry["golden"])
+    matched = total = 0
+    worst = 0.0
+    with Detector.open(path, "cuda", "fp16") as detector:
+        for photo in sorted({key.split("/")[0] for key in recorded.files if "/" in key}):
+            found = detector.detect(read_photo(models / entry["photos"] / f"{photo}.png"), score_threshold=0.03)
+            count = int(recorded[f"{photo}/num_detections"])
+            scale = [found.width, found.height, found.width, found.height]
+            boxes = recorded[f"{photo}/detection_boxes"][:count][:, [1, 0, 3, 2]] * scale
+            values, ids = (recorded[f"{photo}/detection_{name}"][:count] for name in ("scores", "classes"))
+            for box, value, class_id in zip(boxes, values, ids.astype(int), strict=True):
+                if value < 0.05:
+                    continue
+                near = np.abs(found.boxes_xyxy - box).max(axis=1) <= 2
+                near &= found.class_ids == class_id
+                off = np.abs(found.scores - value)
+                total += 1
+                matched += bool((near & (off <= 0.01)).any())
+                worst = max(worst, float(off[near].min())) if near.any() else worst
+    row["golden_match"], row["golden_total"], row["worst_score"] = matched / max(total, 1), total, round(worst, 4)
+
+
+def pictures_on_gpu(engine, batch: int):
+    """Memory with a batch of noise on a gradient, and the table for `prepare_resident`."""
+    height, width = engine.model.input_size
+    random = np.random.default_rng(batch)
+    ramp = np.add.outer(np.arange(height), np.arange(width))[..., None]
+    pictures = (
+        ramp * random.uniform(0.1, 0.5, (batch, 1, 1, 3)) + random.normal(64, 30, (batch, height, width, 3))
+    ).clip(0, 255)
+    data = pictures.astype(np.uint8)
+    memory = DeviceMemory(engine.gpu, data.nbytes)
+    memory.upload(data.tobytes())
+    each = height * width * 3
+    return memory, [(memory.address + index * each, height, width) for index in range(batch)]
+
+
+def timed(engine, stream, work, repeats: int) -> float:
+    """Median microseconds of `work` by events, after three times for warmth."""
+    driver = engine.gpu.driver
+    begin, end = (checked(driver.cuEventCreate(0)) for _ in range(2))
+    samples = []
+    for index in range(repeats + 3):
+        checked(driver.cuEventRecord(begin, stream.handle))
+        work()
+        checked(driver.cuEventRecord(end, stream.handle))
+        checked(driver.cuEventSynchronize(end))
+        if index >= 3:
+            samples.append(1e3 * checked(driver.cuEventElapsedTime(begin, end)))
+    return float(np.median(samples))
+
+
+def batch_time(engine, batch: int, repeats: int = 30) -> float:
+    """Microseconds from bytes on the GPU to detections there."""
+    lane = engine._lanes[0]
+    engine.gpu.enter()
+    memory, table = pictures_on_gpu(engine, batch)
+    lane.prepare_resident(table, graph_parameters(engine.model))
+    lane.graph("pictures", batch)
+    result = timed(engine, lane.stream, lambda: lane.replay("pictures", batch), repeats)
+    memory.free()
+    return round(result, 2)
+
+
+def kernel_times(engine, batch: int) -> list:
+    """[what, kernel, blocks, microseconds] of each kernel alone, ten in a row."""
+    lane = engine._lanes[0]
+    engine.gpu.enter()
+    memory, table = pictures_on_gpu(engine, batch)
+    lane.prepare_resident(table, graph_parameters(engine.model))
+    lane.replay("pictures", batch)
+    lane.stream.wait()
+    rows = []
+    for launch in lane.launches("pictures", batch):
+
+        def work(launch=launch):
+            for _ in range(10):
+                lane.stream.launch(engine.functions, launch, False)
+
+        lane.stream.begin()
+        work()
+        graph = lane.stream.end()
+        us = timed(engine, lane.stream, lambda graph=graph: lane.stream.replay(graph), 5) / 10
+        engine.gpu.driver.cuGraphExecDestroy(graph)
+        rows.append([launch.step[-60:], launch.name, launch.grid[0] * launch.grid[1], round(us, 2)])
+    memory.free()
+    return rows
+
+
+def latency(engine, repeats: int = 1000) -> dict:
+    """Microseconds of one picture, host to host: from Python's `detect`, and of the graph alone with a polled flag."""
+    parameters = graph_parameters(engine.model)
+    picture = np.random.default_rng(0).integers(0, 256, (*engine.model.input_size, 3), dtype=np.uint8)
+    engine.detect([picture], parameters)
+    whole = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        engine.detect([picture], parameters)
+        whole.append(time.perf_counter() - start)
+    lane = engine._lanes[0]
+    rest, graph = lane._rest[1], lane.graph("fetched", 1)
+    flag = ctypes.c_float.from_address(rest.found.address + rest.found.size - 4)
+    alone = []
+    for _ in range(repeats):
+        flag.value = -1
+        start = time.perf_counter()
+        lane.stream.replay(graph)
+        while flag.value < 0:
+            pass
+        alone.append(time.perf_counter() - start)
+    lane.stream.wait()
+    return {
+        name: [round(1e6 * float(np.percentile(values[100:], q)), 1) for q in (50, 99)]
+        for name, values in (("detect", whole), ("graph", alone))
+    }
+
+
+if __name__ == "__main__":
+    main()

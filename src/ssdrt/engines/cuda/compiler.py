@@ -1,0 +1,118 @@
+"""CUDA C++ to machine code by NVRTC, on any machine: no GPU, no toolkit, no header but our own."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from ssdrt.errors import EngineError, import_extra
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90a", "sm_100", "sm_120")
+"""What the kernels are compiled for in the tests. They have run on sm_90a alone."""
+
+Wanted = tuple[str, str]  # file, C++ name
+
+
+@dataclass(frozen=True)
+class Code:
+    """Machine code of one kernel, and its name in it."""
+
+    symbol: str
+    cubin: bytes
+
+
+def sources() -> dict[str, str]:
+    """File name -> text of the kernels."""
+    folder = resources.files("ssdrt.engines.cuda") / "kernels"
+    return {file.name: file.read_text() for file in folder.iterdir() if file.name.endswith((".cu", ".cuh"))}
+
+
+@functools.cache
+def digest() -> str:
+    """Of the kernels' text."""
+    return hashlib.sha256(repr(sorted(sources().items())).encode()).hexdigest()[:16]
+
+
+def compile_kernels(wanted: Iterable[Wanted], architecture: str) -> dict[Wanted, Code]:
+    """Each kernel compiled by itself, on all processors.
+
+    Raises
+    ------
+    EngineError: NVRTC refuses one; the message is its own.
+    """
+    nvrtc, texts = import_extra("cuda.bindings.nvrtc", "cuda", "engine cuda"), sources()
+    names = sorted(set(wanted))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        code = pool.map(lambda one: _compiled(nvrtc, texts, one[0], one[1], architecture), names)
+        return dict(zip(names, code, strict=True))
+
+
+def _compiled(nvrtc: Any, texts: dict[str, str], file: str, name: str, architecture: str) -> Code:
+    headers = {key: text for key, text in texts.items() if key.endswith(".cuh")}
+    bodies, keys = [text.encode() for text in headers.values()], [key.encode() for key in headers]
+    program = _checked(nvrtc.nvrtcCreateProgram(texts[file].encode(), file.encode(), len(keys), bodies, keys))
+    try:
+        _checked(nvrtc.nvrtcAddNameExpression(program, name.encode()))
+        options = [b"--gpu-architecture=" + architecture.encode(), b"-std=c++17"]
+        (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+        if status:
+            log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
+            nvrtc.nvrtcGetProgramLog(program, log)
+            raise EngineError(
+                f"NVRTC cannot compile {name} of {file} for {architecture}: {log.decode().strip()[:2000]}"
+            )
+        symbol = _checked(nvrtc.nvrtcGetLoweredName(program, name.encode())).decode()
+        cubin = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
+        _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+    return Code(symbol, cubin)
+
+
+def _checked(result: tuple[Any, ...]) -> Any:
+    status, *values = result
+    if status:
+        raise EngineError(f"NVRTC failed: {status.name}")
+    return values[0] if values else None
+
+
+# --- as bytes -------------------------------------------------------------------------------------------------------
+
+
+def dump_code(facts: dict[str, Any], code: dict[Wanted, Code], constants: bytes) -> bytes:
+    """Facts, machine code and constants as bytes: the length of a JSON header (8 bytes, little-endian), the header, the
+    cubins, the constants."""
+    kernels = [[file, name, one.symbol, len(one.cubin)] for (file, name), one in code.items()]
+    header = json.dumps({"facts": facts, "kernels": kernels, "constants": len(constants)}).encode()
+    return b"".join((len(header).to_bytes(8, "little"), header, *(one.cubin for one in code.values()), constants))
+
+
+def load_code(data: bytes) -> tuple[dict[str, Any], dict[Wanted, Code], bytes]:
+    """What `dump_code` wrote.
+
+    Raises
+    ------
+    EngineError: the bytes are something else.
+    """
+    try:
+        end = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:end])
+        code = {}
+        for file, name, symbol, size in header["kernels"]:
+            code[file, name] = Code(symbol, data[end : end + size])
+            end += size
+        facts: dict[str, Any] = header["facts"]
+        constants = data[end:]
+        whole = len(constants) == header["constants"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"this is no plan of engine cuda ({error}); build it again") from error
+    if not whole:
+        raise EngineError("this plan of engine cuda is cut off; build it again")
+    return facts, code, constants

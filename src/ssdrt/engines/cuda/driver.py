@@ -1,0 +1,221 @@
+"""The CUDA driver: one place where its calls are checked, and memory that is freed with its owner."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt.engines.cuda.launch import Launch
+from ssdrt.engines.cuda.tactics import Device
+from ssdrt.errors import EngineError, import_extra
+
+
+def library() -> Any:
+    """`cuda.bindings.driver`.
+
+    Raises
+    ------
+    MissingExtra: it is not installed.
+    """
+    return import_extra("cuda.bindings.driver", "cuda", "engine cuda")
+
+
+def checked(result: tuple[Any, ...]) -> Any:
+    """The value of a driver call.
+
+    Raises
+    ------
+    EngineError: the call failed.
+    """
+    status, *values = result
+    if status:
+        raise EngineError(_words(status.name))
+    return values[0] if len(values) == 1 else values
+
+
+def _words(name: str) -> str:
+    if name == "CUDA_ERROR_OUT_OF_MEMORY":
+        return "the GPU has not enough free memory; use smaller batches, or end other programs that use it"
+    if name in ("CUDA_ERROR_ILLEGAL_ADDRESS", "CUDA_ERROR_LAUNCH_FAILED", "CUDA_ERROR_ECC_UNCORRECTABLE"):
+        return f"the GPU failed and this process cannot use it any more ({name}); start the program again"
+    return f"the CUDA driver failed: {name}"
+
+
+def why_not() -> str | None:
+    """Why no GPU can be used here, or None."""
+    driver = library()
+    try:
+        (status,) = driver.cuInit(0)
+    except RuntimeError:  # of the library that looks for the driver's
+        return "engine cuda needs an NVIDIA GPU and its driver; this machine has no driver (libcuda)"
+    if status:
+        return f"engine cuda needs an NVIDIA GPU; the driver says {status.name}"
+    if checked(driver.cuDeviceGetCount()) == 0:
+        return "engine cuda needs an NVIDIA GPU; the driver sees none"
+    return None
+
+
+class Gpu:
+    """The first GPU that this process sees (CUDA_VISIBLE_DEVICES chooses another), and its primary context."""
+
+    def __init__(self) -> None:
+        self.driver = library()
+        checked(self.driver.cuInit(0))
+        self.handle = checked(self.driver.cuDeviceGet(0))
+        self.context: Any = None
+
+    def enter(self) -> None:
+        """Make the context that of this thread; the first time takes a part of a second."""
+        if self.context is None:
+            self.context = checked(self.driver.cuDevicePrimaryCtxRetain(self.handle))
+        checked(self.driver.cuCtxSetCurrent(self.context))
+
+    @property
+    def name(self) -> str:
+        """As nvidia-smi prints it."""
+        text: bytes = checked(self.driver.cuDeviceGetName(128, self.handle))
+        return text.split(b"\0")[0].decode()
+
+    def device(self) -> Device:
+        """What tactics depend on."""
+        attribute = self.driver.CUdevice_attribute
+        major, minor, processors, shared = (
+            checked(self.driver.cuDeviceGetAttribute(key, self.handle))
+            for key in (
+                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+                attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+                attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+            )
+        )
+        suffix = "a" if (major, minor) == (9, 0) else ""
+        return Device(f"sm_{major}{minor}{suffix}", processors, shared)
+
+    def release(self) -> None:
+        """Give the context back."""
+        if self.context is not None:
+            self.driver.cuDevicePrimaryCtxRelease(self.handle)
+            self.context = None
+
+
+class DeviceMemory:
+    """Bytes on the GPU."""
+
+    def __init__(self, gpu: Gpu, size: int) -> None:
+        self._gpu, self.size = gpu, size
+        self.address = int(checked(gpu.driver.cuMemAlloc(max(size, 256))))
+
+    def upload(self, data: bytes) -> None:
+        """Copy bytes to its start, and wait."""
+        checked(self._gpu.driver.cuMemcpyHtoD(self.address, data, len(data)))
+
+    def free(self) -> None:
+        """Give it back."""
+        if self.address:
+            self._gpu.driver.cuMemFree(self.address)
+            self.address = 0
+
+
+class PinnedMemory:
+    """Bytes of the host that the GPU reads and writes itself; `array` is a view of them, (size,) uint8."""
+
+    def __init__(self, gpu: Gpu, size: int) -> None:
+        self._gpu, self.size = gpu, size
+        flags = gpu.driver.CU_MEMHOSTALLOC_DEVICEMAP | gpu.driver.CU_MEMHOSTALLOC_PORTABLE
+        self.address = int(checked(gpu.driver.cuMemHostAlloc(max(size, 256), flags)))
+        self.array: NDArray[np.uint8] = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self.address))
+
+    def free(self) -> None:
+        """Give it back; `array` must not be used afterwards."""
+        if self.address:
+            self._gpu.driver.cuMemFreeHost(self.address)
+            self.address = 0
+
+
+class Stream:
+    """A queue of work, and graphs recorded from it."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self.handle = checked(gpu.driver.cuStreamCreate(gpu.driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value))
+
+    def wait(self) -> None:
+        """Until everything in the queue is done."""
+        checked(self._gpu.driver.cuStreamSynchronize(self.handle))
+
+    def copy(self, to: int, source: int, size: int) -> None:
+        """Bytes between any two addresses, in turn."""
+        checked(self._gpu.driver.cuMemcpyAsync(to, source, size, self.handle))
+
+    def launch(self, functions: dict[tuple[str, str], Any], launch: Launch, overlapping: bool) -> None:
+        """Start a kernel; `overlapping` lets it begin before the one ahead of it has ended (it waits by itself)."""
+        driver = self._gpu.driver
+        config = driver.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = *launch.grid, 1
+        config.blockDimX, config.blockDimY, config.blockDimZ = launch.block, 1, 1
+        config.sharedMemBytes, config.hStream = launch.shared, self.handle
+        attributes = []
+        if overlapping:
+            attribute, value = driver.CUlaunchAttribute(), driver.CUlaunchAttributeValue()
+            value.programmaticStreamSerializationAllowed = 1
+            attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+            attribute.value = value
+            attributes.append(attribute)
+        if launch.cluster > 1:
+            attribute, value = driver.CUlaunchAttribute(), driver.CUlaunchAttributeValue()
+            value.clusterDim.x, value.clusterDim.y, value.clusterDim.z = launch.cluster, 1, 1
+            attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+            attribute.value = value
+            attributes.append(attribute)
+        config.attrs, config.numAttrs = attributes, len(attributes)
+        pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.parameters))
+        function = functions[launch.file, launch.name]
+        checked(driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+
+    def begin(self) -> None:
+        """Record from here on instead of running."""
+        mode = self._gpu.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        checked(self._gpu.driver.cuStreamBeginCapture(self.handle, mode))
+
+    def end(self) -> Any:
+        """The graph of what was recorded, ready to run."""
+        driver = self._gpu.driver
+        graph = checked(driver.cuStreamEndCapture(self.handle))
+        try:
+            return checked(driver.cuGraphInstantiate(graph, 0))
+        finally:
+            driver.cuGraphDestroy(graph)
+
+    def replay(self, graph: Any) -> None:
+        """Run a graph, in turn."""
+        checked(self._gpu.driver.cuGraphLaunch(graph, self.handle))
+
+    def destroy(self, graphs: Sequence[Any] = ()) -> None:
+        """Free graphs and the stream."""
+        for graph in graphs:
+            self._gpu.driver.cuGraphExecDestroy(graph)
+        if self.handle is not None:
+            self._gpu.driver.cuStreamDestroy(self.handle)
+            self.handle = None
+
+
+def load_functions(gpu: Gpu, code: dict[tuple[str, str], Any]) -> tuple[dict[tuple[str, str], Any], list[Any]]:
+    """(functions by file and name, modules to unload): kernels from machine code, allowed all shared memory."""
+    driver = gpu.driver
+    functions, modules = {}, []
+    limit = gpu.device().shared
+    for key, one in code.items():
+        module = checked(driver.cuModuleLoadData(one.cubin))
+        modules.append(module)
+        function = checked(driver.cuModuleGetFunction(module, one.symbol.encode()))
+        fixed = checked(
+            driver.cuFuncGetAttribute(driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function)
+        )
+        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        checked(driver.cuFuncSetAttribute(function, attribute, limit - fixed))
+        functions[key] = function
+    return functions, modules

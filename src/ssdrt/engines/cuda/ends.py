@@ -1,0 +1,240 @@
+"""The launches around the network: pictures in, scores or detections out. No GPU is needed."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_float, c_int, c_longlong, c_void_p
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt.engines.cuda.launch import Builder, DividerStruct, Launch, divider
+from ssdrt.model import Floats, SsdModel
+
+CAPACITY = 2048  # of tail.cu: candidates of a list
+THREADS = 512  # of a block of `tail`
+SHARED = 16384 + 8192 + 8192 + 1024 + 4096 + 128 + 16384 + 2048 + 24 + 64 + 8 + 16 + 16  # its `Shared`, rounded up
+OPERATIONS = {"mul": 0, "add": 1, "sub": 2, "div": 3}
+CLIPS = {"never": 0, "before": 1, "after": 2}
+
+
+class PictureStruct(ctypes.Structure):
+    """`Picture` of image.cu."""
+
+    _fields_ = (
+        ("pixels", c_void_p),
+        *((name, c_int) for name in ("height", "width", "new_height", "new_width")),
+        *((name, c_float) for name in ("scale_y", "scale_x")),
+    )
+
+
+class ImageStruct(ctypes.Structure):
+    """`Image` of image.cu."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("source", "pictures", "target")),
+        ("target_image", c_longlong),
+        *((name, c_int) for name in ("work", "width", "target_stride", "operations")),
+        ("codes", c_int * 4),
+        ("operands", c_float * 3 * 4),
+        ("filling", c_float * 3),
+        ("shift", c_float),
+        ("rounding", c_float),
+        ("nearest", c_int),
+        *((name, DividerStruct) for name in ("of_image", "of_row")),
+    )
+
+
+class FetchStruct(ctypes.Structure):
+    """`Fetch` of image.cu."""
+
+    _fields_ = (("source", c_void_p), ("target", c_void_p))
+
+
+class OptionsStruct(ctypes.Structure):
+    """`Options` of tail.cu."""
+
+    _fields_ = (
+        *((name, c_float) for name in ("iou_threshold", "low_score", "low_logit")),
+        *((name, c_int) for name in ("max_per_class", "max_total")),
+        ("unused", c_int * 3),
+    )
+
+
+class TailStruct(ctypes.Structure):
+    """`Tail` of tail.cu."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("logits", "codes", "scores", "anchors", "thresholds", "options", "windows")),
+        *((name, c_void_p) for name in ("lists", "counts", "found")),
+        *((name, c_longlong) for name in ("logits_image", "codes_image")),
+        *((name, c_int) for name in ("anchor_count", "classes", "row", "box_row")),
+        *((name, c_int) for name in ("most", "clip", "drop_zero_area", "change_frame")),
+        ("scales", c_float * 4),
+        *((name, DividerStruct) for name in ("of_units", "of_anchors")),
+    )
+
+
+class ScoresStruct(ctypes.Structure):
+    """`Scores` of tail.cu."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("logits", "codes", "scores", "boxes")),
+        *((name, c_longlong) for name in ("logits_image", "codes_image")),
+        *((name, c_int) for name in ("anchors", "anchor_count", "columns", "skipped", "row", "box_row")),
+        ("of_image", DividerStruct),
+    )
+
+
+Source = Literal["floats", "pictures"]
+
+
+def image_kernel(source: Source) -> tuple[str, str]:
+    """What makes the network's input."""
+    return ("image.cu", {"floats": "read_image<false>", "pictures": "resize_image"}[source])
+
+
+def image(build: Builder, model: SsdModel, source: Source, address: int) -> Launch:
+    """The network's input from floats (batch, height, width, 3), or from a table of `PictureStruct`s, at `address`."""
+    view, batch = build.plan.image, build.batch
+    resizer, operations = model.preprocessing.resizer.value, model.preprocessing.normalisation.value
+    parameters = ImageStruct(
+        target=build.address(view), target_image=build.image(view), work=batch * view.height * view.width,
+        width=view.width, target_stride=view.stride, operations=len(operations),
+        nearest=int(resizer.method == "nearest"), shift=0.5 if resizer.half_pixel_centers else 0.0,
+        rounding=0.5 if resizer.align_corners else 0.0,
+        of_image=divider(view.height * view.width), of_row=divider(view.width),
+    )  # fmt: skip
+    if source == "floats":
+        parameters.source = address
+    else:
+        parameters.pictures = address
+    for index, one in enumerate(operations):
+        parameters.codes[index] = OPERATIONS[one.operation]
+        for channel, value in enumerate(np.broadcast_to(one.operand, 3)):
+            parameters.operands[index][channel] = value
+    for channel in range(3):
+        parameters.filling[channel] = resizer.pad_value[channel]
+    file, name = image_kernel(source)
+    return Launch(file, name, (-(-parameters.work // 256), 1), 256, parameters, step="input")
+
+
+def fetch(source: int, target: int) -> Launch:
+    """From the host's staging memory to the GPU's, as many bytes as the first number there says."""
+    return Launch("image.cu", "fetch", (128, 1), 256, FetchStruct(source, target), step="fetch")
+
+
+def scores_kernel(model: SsdModel) -> tuple[str, str]:
+    """What makes scores of logits."""
+    return ("tail.cu", f"scores<{('sigmoid', 'identity', 'softmax').index(model.score_converter.function.value)}>")
+
+
+def scores(build: Builder, model: SsdModel, scores_at: int, boxes_at: int | None) -> Launch:
+    """Scores (batch, anchors, classes) float32 to one address, box codes (batch, anchors, 4) to the other if wanted."""
+    head = build.plan.head
+    logits, codes = _head_addresses(build)
+    parameters = ScoresStruct(
+        logits=logits, codes=codes, scores=scores_at, boxes=boxes_at,
+        logits_image=build.plan.buffers[head.logits_buffer], codes_image=build.plan.buffers[head.boxes_buffer],
+        anchors=build.batch * head.anchors, anchor_count=head.anchors, columns=head.columns,
+        skipped=head.columns - model.num_classes.value, row=head.row, box_row=head.box_row,
+        of_image=divider(head.anchors),
+    )  # fmt: skip
+    file, name = scores_kernel(model)
+    return Launch(file, name, (-(-parameters.anchors // 8), 1), 256, parameters, step="scores")
+
+
+def tail_kernels(model: SsdModel) -> tuple[tuple[str, str], ...]:
+    """What lists candidates and decides on them; and, first, what makes scores where those need a whole row."""
+    form = _form(model)
+    kernels = (("tail.cu", f"collect<{form}>"), ("tail.cu", f"tail<{form}>"))
+    return (scores_kernel(model), *kernels) if needs_scores(model) else kernels
+
+
+def needs_scores(model: SsdModel) -> bool:
+    """Whether a score depends on more than its logit."""
+    return model.score_converter.function.value == "softmax"
+
+
+def _form(model: SsdModel) -> str:
+    source = 2 if needs_scores(model) else ("sigmoid", "identity").index(model.score_converter.function.value)
+    return f"{source},{'true' if model.nms.class_agnostic.value else 'false'}"
+
+
+def tail(build: Builder, model: SsdModel, places: dict[str, int], most: int) -> list[Launch]:
+    """From the head's buffers to detections.
+
+    Parameters
+    ----------
+    places: addresses of `scores`, `options`, `thresholds`, `windows`, `lists`, `counts`, `found`.
+    most: detections of a picture that `found` has room for.
+    """
+    head, nms = build.plan.head, model.nms
+    logits, codes = _head_addresses(build)
+    classes = model.num_classes.value
+    units = -(-classes // 8)
+    parameters = TailStruct(
+        logits=logits, codes=codes, anchors=build.constant("anchors", lambda: centred(model.anchors.value)),
+        **places,
+        logits_image=build.plan.buffers[head.logits_buffer], codes_image=build.plan.buffers[head.boxes_buffer],
+        anchor_count=head.anchors, classes=classes, row=head.row, box_row=head.box_row, most=most,
+        clip=CLIPS[nms.clip.value], drop_zero_area=int(nms.drop_zero_area.value),
+        change_frame=int(nms.change_coordinate_frame.value),
+        scales=(c_float * 4)(*model.box_coder.scales.value),
+        of_units=divider(units), of_anchors=divider(head.anchors),
+    )  # fmt: skip
+    work = head.anchors * (1 if nms.class_agnostic.value else units)
+    (file, collect), (_, decide) = tail_kernels(model)[-2:]
+    launches = [
+        Launch(file, collect, (min(-(-work // 256), 512), build.batch), 256, parameters, step="candidates"),
+        Launch(file, decide, (build.batch, 1), THREADS, parameters, SHARED + 4 * classes, step="suppression"),
+    ]
+    return [scores(build, model, places.get("scores", 0), None), *launches] if needs_scores(model) else launches
+
+
+def _head_addresses(build: Builder) -> tuple[int, int]:
+    head, slots, slot_of = build.plan.head, build.memory.slots, build.plan.slot_of
+    return slots[slot_of[head.logits_buffer]], slots[slot_of[head.boxes_buffer]] + 2 * head.box_offset
+
+
+def centred(anchors_yxyx: Floats) -> Floats:
+    """(n, 4) centre y, centre x, height, width, as `postprocess.decode_boxes` computes them."""
+    sizes = anchors_yxyx[:, 2:] - anchors_yxyx[:, :2]
+    return np.concatenate((anchors_yxyx[:, :2] + sizes / 2, sizes), axis=1).astype(np.float32)
+
+
+def low_logit(model: SsdModel, score: float) -> float:
+    """A logit that no candidate with a score above `score` lies below; sloppy by more than fp32 rounds."""
+    if model.score_converter.function.value != "sigmoid":
+        return score
+    if score <= 1e-30:
+        return -np.inf
+    if score >= 1:
+        return np.inf
+    exact = float(np.log(score) - np.log1p(-score))
+    return exact - 1e-3 * (1 + abs(exact))
+
+
+def found_size(most: int) -> int:
+    """float32 numbers of one picture's detections."""
+    return 6 * most + 2
+
+
+def read_found(found: Floats, most: int) -> tuple[Floats, Floats, NDArray[np.int64], bool]:
+    """(boxes, scores, classes, whether they are complete) of one picture's numbers."""
+    count, status = int(found[6 * most]), int(found[6 * most + 1])
+    boxes = found[: 4 * count].reshape(-1, 4).copy()
+    kept, classes = found[4 * most : 4 * most + count].copy(), found[5 * most : 5 * most + count].astype(np.int64)
+    return boxes, kept, classes, status == 0
+
+
+def plan_kernels(model: SsdModel) -> list[tuple[str, str]]:
+    """The kernels around the network."""
+    return [
+        image_kernel("floats"),
+        image_kernel("pictures"),
+        scores_kernel(model),
+        *tail_kernels(model),
+        ("image.cu", "fetch"),
+    ]

@@ -1,0 +1,351 @@
+"""`CudaEngine`: a plan and its machine code on a GPU. One lane a stream; a lane replays one graph a batch size."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdrt.engines.base import Found
+from ssdrt.engines.cuda import ends, staging
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, PinnedMemory, Stream, checked, load_functions
+from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
+from ssdrt.engines.cuda.plan import Plan
+from ssdrt.engines.cuda.tactics import Tactic
+from ssdrt.errors import EngineError
+from ssdrt.model import Floats, SsdModel
+from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression
+from ssdrt.preprocess import clip_window, to_network
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""A batch is filled up to the next of these; there is one graph each."""
+
+MOST = 100
+"""Room for detections of a picture, where the graph itself keeps fewer."""
+
+FETCHED = 1 << 20
+"""Bytes up to which a single picture is read by a kernel from the host's memory, instead of being copied first."""
+
+MAPPED = 4
+"""Pictures up to which detections are written straight into the host's memory, which is polled."""
+
+PATIENCE = 10.0
+"""Seconds of polling after which the driver is asked what is wrong."""
+
+
+class CudaEngine:
+    """Runs a plan. Any number of threads may call it; as many at once as there are lanes, the others wait."""
+
+    def __init__(
+        self, gpu: Gpu, model: SsdModel, plan: Plan, tactics: dict[int, list[Tactic]], code: dict[tuple[str, str], Any],
+        constants: Constants, lanes: int,
+    ) -> None:  # fmt: skip
+        gpu.enter()
+        self.gpu, self.model, self.plan, self.tactics = gpu, model, plan, tactics
+        self.most = max(MOST, model.nms.max_total.value)
+        self.functions, self._modules = load_functions(gpu, code)
+        self.constants = constants
+        self.constant_memory = DeviceMemory(gpu, constants.size)
+        self.constant_memory.upload(constants.data())
+        self._lanes = [Lane(self) for _ in range(lanes)]
+        self._free: queue.SimpleQueue[Lane] | None = queue.SimpleQueue()
+        for lane in self._lanes:
+            self._free.put(lane)
+
+    def infer(self, pixels: Floats) -> tuple[Floats, Floats]:
+        """Box encodings (b, n, 4) and class scores (b, n, classes), see `engines.base.Engine`.
+
+        Raises
+        ------
+        EngineError: the engine was closed, or the GPU failed.
+        """
+        count, anchors, classes = len(pixels), self.plan.head.anchors, self.model.num_classes.value
+        boxes, scores = np.empty((count, anchors, 4), np.float32), np.empty((count, anchors, classes), np.float32)
+        lane = self._take()
+        try:
+            for start in range(0, count, BATCHES[-3]):
+                part = slice(start, min(start + BATCHES[-3], count))
+                lane.infer(pixels[part], boxes[part], scores[part])
+        finally:
+            self._put(lane)
+        return boxes, scores
+
+    def detect(self, images_rgb: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> list[Found]:
+        """What is found in each picture, see `engines.base.DetectingEngine`.
+
+        Raises
+        ------
+        EngineError: the engine was closed, or the GPU failed.
+        """
+        if not self._on_gpu(parameters):
+            return [self._on_host(image, parameters) for image in images_rgb]
+        lane, found = self._take(), []
+        try:
+            for start in range(0, len(images_rgb), BATCHES[-1]):
+                found += lane.detect(images_rgb[start : start + BATCHES[-1]], parameters)
+        finally:
+            self._put(lane)
+        return [
+            one if one is not None else self._on_host(image, parameters)
+            for image, one in zip(images_rgb, found, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Free the GPU once the last call has returned."""
+        if self._free is None:
+            return
+        lanes = [self._free.get() for _ in self._lanes]
+        self._free = None
+        self.gpu.enter()
+        for lane in lanes:
+            lane.free()
+        self.constant_memory.free()
+        for module in self._modules:
+            self.gpu.driver.cuModuleUnload(module)
+        self.gpu.release()
+
+    def _take(self) -> Lane:
+        free = self._free
+        if free is None:
+            raise EngineError("this engine was closed")
+        lane = free.get()
+        self.gpu.enter()
+        return lane
+
+    def _put(self, lane: Lane) -> None:
+        if self._free is not None:
+            self._free.put(lane)
+
+    def _on_gpu(self, parameters: NmsParameters) -> bool:
+        """Whether the kernels know this NMS and this resizer; what they do not know, the host computes."""
+        nms, method = self.model.nms, self.model.preprocessing.resizer.value.method
+        same = (
+            parameters.class_agnostic == nms.class_agnostic.value
+            and parameters.clip == nms.clip.value
+            and parameters.drop_zero_area == nms.drop_zero_area.value
+            and parameters.change_coordinate_frame == nms.change_coordinate_frame.value
+        )
+        fits = 0 < parameters.max_total <= self.most and parameters.max_per_class > 0
+        return same and fits and parameters.soft_nms_sigma == 0 and method in ("bilinear", "nearest")
+
+    def _on_host(self, image: NDArray[np.uint8], parameters: NmsParameters) -> Found:
+        encodings, scores = self.infer(to_network(image, self.model.preprocessing.resizer.value)[None])
+        boxes = decode_boxes(encodings[0], self.model.anchors.value, self.model.box_coder.scales.value)
+        return non_max_suppression(boxes, scores[0], parameters, clip_window(self.model, *image.shape[:2]))
+
+
+class Lane:
+    """A stream with its memory and graphs: one call at a time."""
+
+    def __init__(self, engine: CudaEngine) -> None:
+        self._engine, self._gpu = engine, engine.gpu
+        self.stream = Stream(engine.gpu)
+        self._graphs: dict[tuple[str, int], Any] = {}
+        self._arena: DeviceMemory | None = None
+        self._host: PinnedMemory | None = None
+        self._device: DeviceMemory | None = None
+        self._rest: dict[int, Rest] = {}
+
+    def detect(self, images: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> list[Found | None]:
+        """Detections of a batch; None where the GPU could not finish."""
+        engine, batch = self._engine, filled_up(len(images))
+        layout = staging.Layout(batch, engine.model.num_classes.value)
+        size = layout.pixels + sum(staging.aligned(image.size) for image in images)
+        self._reserve(batch, size)
+        assert self._host is not None
+        assert self._device is not None
+        array, sizes = self._host.array, [image.shape[:2] for image in images]
+        staging.write_parameters(array, layout, engine.model, parameters)
+        staging.write_pictures(array, layout, engine.model, sizes, self._device.address + layout.pixels)
+        at = layout.pixels
+        for image in images:
+            np.copyto(array[at : at + image.size].reshape(image.shape), image)
+            at += staging.aligned(image.size)
+        fetched = batch == 1 and size <= FETCHED
+        array[:4].view(np.int32)[0] = staging.aligned(size) // 16
+        if not fetched:
+            self.stream.copy(self._device.address, self._host.address, size)
+        return self._found("fetched" if fetched else "pictures", batch, len(images))
+
+    def detect_resident(
+        self, pictures: Sequence[tuple[int, int, int]], parameters: NmsParameters
+    ) -> list[Found | None]:
+        """Detections of pictures that are on the GPU already: (address, height, width) each, bytes in C order."""
+        self.prepare_resident(pictures, parameters)
+        return self._found("pictures", filled_up(len(pictures)), len(pictures))
+
+    def prepare_resident(self, pictures: Sequence[tuple[int, int, int]], parameters: NmsParameters) -> None:
+        """The head of the staging memory for pictures on the GPU, and the graph of their batch."""
+        engine, batch = self._engine, filled_up(len(pictures))
+        layout = staging.Layout(batch, engine.model.num_classes.value)
+        self._reserve(batch, layout.pixels)
+        assert self._host is not None
+        assert self._device is not None
+        array, sizes = self._host.array, [(height, width) for _, height, width in pictures]
+        staging.write_parameters(array, layout, engine.model, parameters)
+        staging.write_pictures(array, layout, engine.model, sizes, 0)
+        table = (ends.PictureStruct * batch).from_address(self._host.address + layout.pictures)
+        for index in range(batch):
+            table[index].pixels = pictures[min(index, len(pictures) - 1)][0]
+        self.stream.copy(self._device.address, self._host.address, layout.pixels)
+        self.stream.wait()
+
+    def replay(self, source: str, batch: int) -> None:
+        """Start a graph; its input must have been prepared."""
+        self.stream.replay(self.graph(source, batch))
+
+    def infer(self, pixels: Floats, boxes: Floats, scores: Floats) -> None:
+        """Raw predictions of a batch."""
+        batch = filled_up(len(pixels))
+        layout = staging.Layout(batch, self._engine.model.num_classes.value)
+        each = 4 * int(np.prod(pixels.shape[1:]))
+        self._reserve(batch, layout.pixels + batch * each)
+        assert self._host is not None
+        assert self._device is not None
+        start, end = layout.pixels, layout.pixels + len(pixels) * each
+        np.copyto(self._host.array[start:end].view(np.float32).reshape(pixels.shape), pixels)
+        self.stream.copy(self._device.address + start, self._host.address + start, end - start)
+        self.replay("floats", batch)
+        rest = self._rest[batch]
+        self.stream.wait()
+        driver = self._gpu.driver
+        checked(driver.cuMemcpyDtoH(boxes.ctypes.data, rest.boxes, boxes.nbytes))
+        checked(driver.cuMemcpyDtoH(scores.ctypes.data, rest.scores, scores.nbytes))
+
+    def _found(self, source: str, batch: int, count: int) -> list[Found | None]:
+        rest = self._rest_of(batch)
+        numbers = rest.found.array.view(np.float32).reshape(batch, -1)
+        if batch <= MAPPED:
+            numbers[:, -1] = -1
+            self.replay(source, batch)
+            self._poll(numbers[:count, -1])
+        else:
+            self.replay(source, batch)
+            self.stream.wait()
+        results: list[Found | None] = []
+        for row in numbers[:count]:
+            boxes, scores, classes, complete = ends.read_found(row, self._engine.most)
+            results.append((boxes, scores, classes) if complete else None)
+        return results
+
+    def _poll(self, flags: Floats) -> None:
+        """Until the GPU has written every flag."""
+        patience = time.monotonic() + PATIENCE
+        last = flags[-1:]
+        while last[0] < 0 or flags.min() < 0:
+            if time.monotonic() > patience:
+                self.stream.wait()  # raises what is wrong
+                if flags.min() < 0:
+                    raise EngineError("the GPU finished without writing its detections; this is a bug of ssdrt")
+
+    # memory and graphs
+
+    def _reserve(self, batch: int, size: int) -> None:
+        """Memory for a batch and for `size` bytes of staging; growing forgets the graphs, which hold addresses."""
+        _, needed = slot_offsets(self._engine.plan, batch)
+        arena_grows = self._arena is None or self._arena.size < needed
+        staging_grows = self._host is None or self._host.size < size
+        if arena_grows or staging_grows:
+            self.stream.wait()
+            self._forget_graphs()
+        if arena_grows:
+            if self._arena is not None:
+                self._arena.free()
+            self._arena = DeviceMemory(self._gpu, needed)
+        if staging_grows:
+            for memory in (self._host, self._device):
+                if memory is not None:
+                    memory.free()
+            room = staging.aligned(max(size * 5 // 4, FETCHED))
+            self._host, self._device = PinnedMemory(self._gpu, room), DeviceMemory(self._gpu, room)
+
+    def _rest_of(self, batch: int) -> Rest:
+        if batch not in self._rest:
+            self._rest[batch] = Rest(self._engine, batch)
+        return self._rest[batch]
+
+    def builder(self, batch: int) -> Builder:
+        """What makes launches for this lane's memory."""
+        engine, arena = self._engine, self._arena
+        assert arena is not None
+        offsets, _ = slot_offsets(engine.plan, batch)
+        memory = Memory(tuple(arena.address + offset for offset in offsets), engine.constant_memory.address)
+        return Builder(engine.plan, batch, memory, engine.constants)
+
+    def launches(self, source: str, batch: int) -> list[Launch]:
+        """Everything that a graph runs, in order; the memory of the batch must have been reserved."""
+        engine, rest = self._engine, self._rest_of(batch)
+        assert self._host is not None
+        assert self._device is not None
+        build, layout, start = (
+            self.builder(batch),
+            staging.Layout(batch, engine.model.num_classes.value),
+            self._device.address,
+        )
+        network = [build.launch(index, tactic) for index, tactic in enumerate(engine.tactics[batch])]
+        if source == "floats":
+            first = ends.image(build, engine.model, "floats", start + layout.pixels)
+            return [first, *network, ends.scores(build, engine.model, rest.scores, rest.boxes)]
+        places = {name: start + getattr(layout, name) for name in ("options", "thresholds", "windows")}
+        places |= {"scores": rest.scores, "lists": rest.lists, "counts": rest.counts, "found": rest.found_at}
+        before = [ends.fetch(self._host.address, start)] if source == "fetched" else []
+        first = ends.image(build, engine.model, "pictures", start + layout.pictures)
+        return [*before, first, *network, *ends.tail(build, engine.model, places, engine.most)]
+
+    def graph(self, source: str, batch: int) -> Any:
+        """The graph from a kind of input to detections, or, of floats, to scores; recorded when first needed."""
+        if (source, batch) not in self._graphs:
+            launches = self.launches(source, batch)
+            rest = self._rest_of(batch)
+            self.stream.begin()
+            for index, launch in enumerate(launches):
+                self.stream.launch(self._engine.functions, launch, overlapping=index > 0)
+            if source != "floats" and rest.found_at != rest.found.address:
+                self.stream.copy(rest.found.address, rest.found_at, rest.found.size)
+            self._graphs[source, batch] = self.stream.end()
+        return self._graphs[source, batch]
+
+    def _forget_graphs(self) -> None:
+        for graph in self._graphs.values():
+            self._gpu.driver.cuGraphExecDestroy(graph)
+        self._graphs.clear()
+
+    def free(self) -> None:
+        """Everything."""
+        self.stream.wait()
+        self._forget_graphs()
+        for rest in self._rest.values():
+            rest.free()
+        for memory in (self._arena, self._host, self._device):
+            if memory is not None:
+                memory.free()
+        self.stream.destroy()
+
+
+class Rest:
+    """Memory behind the network for one batch size: scores, box codes, candidate lists, detections."""
+
+    def __init__(self, engine: CudaEngine, batch: int) -> None:
+        anchors, classes = engine.plan.head.anchors, engine.model.num_classes.value
+        sizes = (4 * batch * anchors * classes, 16 * batch * anchors, 8 * batch * ends.CAPACITY, 4 * batch)
+        found = 4 * batch * ends.found_size(engine.most)
+        starts = np.cumsum([0, *(-(-size // 256) * 256 for size in (*sizes, found))]).tolist()
+        self._memory = DeviceMemory(engine.gpu, starts[-1])
+        self.scores, self.boxes, self.lists, self.counts, on_gpu = (self._memory.address + at for at in starts[:5])
+        checked(engine.gpu.driver.cuMemsetD8(self.counts, 0, 4 * batch))
+        self.found = PinnedMemory(engine.gpu, found)
+        self.found_at = self.found.address if batch <= MAPPED else on_gpu
+
+    def free(self) -> None:
+        """Give it back."""
+        self._memory.free()
+        self.found.free()
+
+
+def filled_up(count: int) -> int:
+    """The batch that `count` pictures run as."""
+    return next(batch for batch in BATCHES if batch >= count)

@@ -1,0 +1,47 @@
+"""NVRTC makes machine code of the kernels for every architecture that they are written for, without a GPU."""
+
+import pytest
+
+from ssdrt.errors import EngineError
+
+pytest.importorskip("cuda.bindings.nvrtc")
+from ssdrt.engines import cuda
+from ssdrt.engines.cuda import compiler
+from ssdrt.engines.cuda.tactics import Device
+from tiny_ssd import tiny_ssd
+
+ONE_OF_EACH = (
+    ("convolution.cu", "convolution<64,32,16,32,2,false>"),
+    ("convolution.cu", "few_pixels<1>"),
+    ("depthwise.cu", "depthwise<3,3,2,2,1,1,1>"),
+    ("pixels.cu", "elementwise"),
+    ("image.cu", "resize_image"),
+    ("tail.cu", "collect<0,false>"),
+)
+
+
+@pytest.mark.parametrize("architecture", compiler.ARCHITECTURES)
+def test_every_architecture(architecture):
+    code = compiler.compile_kernels(ONE_OF_EACH, architecture)
+    assert all(one.cubin[:4] == b"\x7fELF" for one in code.values())
+
+
+def test_errors_name_the_kernel():
+    with pytest.raises(EngineError, match=r"convolution<1> of convolution.cu for sm_90a"):
+        compiler.compile_kernels([("convolution.cu", "convolution<1>")], "sm_90a")
+
+
+def test_a_plan_needs_no_gpu_to_be_built_and_comes_back_from_bytes():
+    plan = cuda.build_for(tiny_ssd(), Device("sm_86", 68, 99 << 10))
+    facts, code, constants = compiler.load_code(plan)
+    assert facts["architecture"] == "sm_86"
+    assert {file for file, _ in code} == {"convolution.cu", "pixels.cu", "image.cu", "tail.cu"}
+    assert max(facts["constants"].values()) < len(constants)
+    for damaged in (b"", plan[:-1], plan[:50], b"x" * 100):
+        with pytest.raises(EngineError, match="build it again"):
+            compiler.load_code(damaged)
+
+
+def test_why_it_cannot_run_here_is_said_in_one_sentence():
+    why = cuda.unavailable()
+    assert why is None or ("GPU" in why and "\n" not in why)

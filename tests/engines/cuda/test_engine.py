@@ -1,0 +1,102 @@
+"""The engine whole, against the reference and against `postprocess` on its own predictions; on a GPU."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engines.cuda.gpu import needs_gpu
+from ssdrt.engines import cuda, reference
+from ssdrt.engines.base import DetectingEngine
+from ssdrt.errors import EngineError
+from ssdrt.pipeline import graph_parameters
+from ssdrt.postprocess import decode_boxes, non_max_suppression
+from ssdrt.preprocess import clip_window, to_network
+from tiny_ssd import fact, tiny_pixels, tiny_ssd
+
+pytestmark = needs_gpu
+
+
+@pytest.fixture(scope="module")
+def engine():
+    model = tiny_ssd()
+    return cuda.load(model, cuda.build(model, "fp16"), "fp16", 2)
+
+
+def pictures(count, seed=0):
+    random = np.random.default_rng(seed)
+    sizes = random.integers(10, 90, (count, 2))
+    return [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 9, 70])
+def test_predictions_are_near_the_references(engine, batch):
+    pixels = tiny_pixels(batch)
+    found = engine.infer(pixels)
+    for value, wanted in zip(found, reference.load(engine.model, b"", "fp32", 1).infer(pixels), strict=True):
+        assert value.shape == wanted.shape
+        np.testing.assert_allclose(value, wanted, atol=5e-2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 33])
+def test_detections_are_those_of_its_predictions(engine, count):
+    assert isinstance(engine, DetectingEngine)
+    compare(engine, pictures(count, count), replace(graph_parameters(engine.model), score_threshold=0.05))
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("centers", [False, True])
+def test_resizers(method, centers):
+    model = tiny_ssd()
+    resizer = replace(model.preprocessing.resizer.value, method=method, half_pixel_centers=centers)
+    model = replace(model, preprocessing=replace(model.preprocessing, resizer=fact(resizer)))
+    engine = cuda.load(model, cuda.build(model, "fp16"), "fp16", 1)
+    compare(engine, pictures(6), replace(graph_parameters(model), score_threshold=0.05))
+    engine.close()
+
+
+def compare(engine, images, parameters):
+    model, total = engine.model, 0
+    for image, (boxes, scores, classes) in zip(images, engine.detect(images, parameters), strict=True):
+        encodings, all_scores = engine.infer(to_network(image, model.preprocessing.resizer.value)[None])
+        decoded = decode_boxes(encodings[0], model.anchors.value, model.box_coder.scales.value)
+        window = clip_window(model, *image.shape[:2])
+        wanted = non_max_suppression(decoded, all_scores[0], parameters, window)
+        np.testing.assert_allclose(scores, wanted[1], atol=1e-6)
+        np.testing.assert_array_equal(classes, wanted[2])
+        np.testing.assert_allclose(boxes, wanted[0], atol=1e-5)
+        total += len(scores)
+    assert total > 0
+
+
+def test_threads_share_it(engine):
+    images, parameters = pictures(12, 3), replace(graph_parameters(engine.model), score_threshold=0.1)
+    alone = [engine.detect([image], parameters)[0] for image in images]
+
+    def work(index):
+        start = index % 9
+        return engine.detect(images[start : start + 1 + index % 4], parameters), start
+
+    with ThreadPoolExecutor(8) as pool:
+        for together, start in pool.map(work, range(200)):
+            for offset, one in enumerate(together):
+                for value, wanted in zip(one, alone[start + offset], strict=True):
+                    np.testing.assert_array_equal(value, wanted)
+
+
+def test_soft_suppression_is_left_to_the_host(engine):
+    parameters = replace(graph_parameters(engine.model), soft_nms_sigma=0.5, score_threshold=0.05)
+    compare(engine, pictures(3), parameters)
+
+
+def test_closed_and_foreign():
+    model = tiny_ssd()
+    plan = cuda.build(model, "fp16")
+    engine = cuda.load(model, plan, "fp16", 1)
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer(tiny_pixels(1))
+    with pytest.raises(EngineError, match="build it again"):
+        cuda.load(model, plan.replace(b"sm_90a", b"sm_90b"), "fp16", 1)

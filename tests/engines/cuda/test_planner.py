@@ -1,0 +1,106 @@
+"""The planner's steps, run by numpy in the memory that it planned, are the network."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssdrt.engines import reference
+from ssdrt.engines.cuda.executor import run_plan
+from ssdrt.engines.cuda.plan import Convolution, Depthwise, reads
+from ssdrt.engines.cuda.planner import plan_network
+from ssdrt.graph import read_graph
+from ssdrt.model import Concat, Conv, DepthwiseConv
+from ssdrt.postprocess import convert_scores
+from ssdrt.recover import recover
+from tiny_ssd import tiny_pixels, tiny_ssd
+
+MODELS = Path(__file__).parents[4] / "shared" / "models"
+SMALL = 30_000_000  # bytes of graphs whose plans are run; of larger ones the plan is only made
+
+
+def normalised(model, pixels):
+    for one in model.preprocessing.normalisation.value:
+        operation = {"mul": np.multiply, "add": np.add, "sub": np.subtract, "div": np.divide}[one.operation]
+        pixels = operation(pixels, one.operand)
+    return pixels.astype(np.float32)
+
+
+def check(model, pixels):
+    plan = plan_network(model)
+    boxes, logits = run_plan(plan, normalised(model, pixels))
+    converter = model.score_converter
+    left = converter.background.value if plan.head.columns > model.num_classes.value else "none"
+    scores = convert_scores(logits, converter.function.value, 1.0, left)
+    wanted_boxes, wanted_scores = reference.load(model, b"", "fp32", 1).infer(pixels)
+    np.testing.assert_allclose(boxes, wanted_boxes, atol=3e-3)
+    np.testing.assert_allclose(scores, wanted_scores, atol=1e-3)
+    return plan
+
+
+@pytest.mark.parametrize(
+    "converter",
+    [("sliced_after",), ("sliced_before", "softmax", 2.0), ("sliced_after", "softmax"), ("none", "identity")],
+)
+def test_every_kind_of_layer(converter):
+    check(tiny_ssd(*converter), tiny_pixels(2))
+
+
+def test_boxes_and_scores_that_read_different_values_have_their_own_rows():
+    model = tiny_ssd()
+    layers = tuple(replace(layer, inputs=("clipped",)) if layer.name == "boxes_0" else layer for layer in model.layers)
+    plan = check(replace(model, layers=layers), tiny_pixels(1))
+    assert plan.head.logits_buffer != plan.head.boxes_buffer
+
+
+def test_channels_that_fill_no_access_leave_holes_which_nothing_reads():
+    random = np.random.default_rng(4)
+
+    def weights(*shape):
+        return random.normal(0, 0.3, shape).astype(np.float32)
+
+    model = tiny_ssd()
+    extra = (
+        Conv("five", ("conv/relu6",), weights(1, 1, 8, 5), weights(5), (1, 1), (0, 0, 0, 0)),
+        Conv("three", ("conv/relu6",), weights(1, 1, 8, 3), weights(3), (1, 1), (0, 0, 0, 0)),
+        Concat("eight", ("five", "three", "five")),
+        DepthwiseConv("odd", ("eight",), weights(3, 3, 13, 1), weights(13), (1, 1), (1, 1, 1, 1)),
+        Conv("back", ("odd",), weights(1, 1, 13, 8), weights(8), (1, 1), (0, 0, 0, 0)),
+    )
+    layers = []
+    for layer in model.layers:
+        layers.append(replace(layer, inputs=("back",)) if layer.name == "depthwise" else layer)
+        if layer.name == "conv/relu6":
+            layers += extra
+    check(replace(model, layers=tuple(layers)), tiny_pixels(1))
+
+
+def _entries():
+    return json.loads((MODELS / "graphs.json").read_text()) if MODELS.is_dir() else []
+
+
+@pytest.mark.skipif(not MODELS.is_dir(), reason="no graphs: ../shared is not there")
+@pytest.mark.parametrize("entry", _entries(), ids=lambda entry: entry["name"])
+def test_graphs(entry, tmp_path):
+    script = [sys.executable, str(MODELS / "unpack.py"), str(tmp_path), entry["name"]]
+    subprocess.run(script, check=True, capture_output=True)
+    model = recover(read_graph(tmp_path / f"{entry['name']}.pb"))
+    if entry["bytes"] < SMALL:
+        pixels = np.random.default_rng(1).uniform(0, 255, (1, *model.input_size, 3)).astype(np.float32)
+        plan = check(model, pixels)
+    else:
+        plan = plan_network(model)
+    kinds = Counter(type(step).__name__ for step in plan.steps)
+    products = sum(isinstance(layer, (Conv, DepthwiseConv)) for layer in model.layers)
+    assert kinds["Convolution"] + kinds["Depthwise"] <= products
+    assert sum(plan.slots) < 0.5 * sum(plan.buffers)
+    written = {plan.image.buffer}
+    for step in plan.steps:
+        assert all(view.buffer in written for view in reads(step))
+        assert isinstance(step, (Convolution, Depthwise)) or step.target.channels % 8 == 0
+        written.add(step.target.buffer)

@@ -1,0 +1,35 @@
+"""The structs that Python fills are those that the kernels read, field by field."""
+
+import ctypes
+
+import pytest
+
+from ssdrt.engines.cuda import ends, launch
+
+pytest.importorskip("cuda.bindings.nvrtc")
+from ssdrt.engines.cuda import compiler
+
+STRUCTS = {
+    "convolution.cu": {"Convolution": launch.ConvolutionStruct, "Finish": launch.FinishStruct},
+    "depthwise.cu": {"Depthwise": launch.DepthwiseStruct, "Divider": launch.DividerStruct},
+    "pixels.cu": {"Pixels": launch.PixelsStruct},
+    "image.cu": {"Image": ends.ImageStruct, "Picture": ends.PictureStruct, "Fetch": ends.FetchStruct},
+    "tail.cu": {"Tail": ends.TailStruct, "Options": ends.OptionsStruct, "Scores": ends.ScoresStruct},
+}
+
+
+@pytest.mark.parametrize("file", STRUCTS)
+def test_fields_lie_where_the_compiler_puts_them(file, monkeypatch):
+    lines = []
+    for name, struct in STRUCTS[file].items():
+        lines.append(f'static_assert(sizeof({name}) == {ctypes.sizeof(struct)}, "{name}");')
+        for field, *_ in struct._fields_:
+            offset = getattr(struct, field).offset
+            lines.append(f'static_assert(__builtin_offsetof({name}, {field}) == {offset}, "{name}.{field}");')
+    if file == "tail.cu":
+        lines.append(f'static_assert(sizeof(Shared) <= {ends.SHARED}, "Shared");')
+        lines.append(f'static_assert(CAPACITY == {ends.CAPACITY} && THREADS == {ends.THREADS}, "sizes");')
+    text = compiler.sources()
+    text["probe.cu"] = text[file] + "\n".join(lines) + "\n__global__ void probe() {}\n"
+    monkeypatch.setattr(compiler, "sources", lambda: text)
+    assert compiler.compile_kernels([("probe.cu", "probe")], "sm_90a")
