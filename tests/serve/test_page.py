@@ -2,6 +2,8 @@
 
 import contextlib
 import re
+import threading
+import time
 
 import pytest
 
@@ -28,6 +30,14 @@ COLOURED = f"""((rgb) => {{
     return n;
 }})"""
 """How many pixels of the picture have about this colour."""
+
+
+def wait_for(condition, seconds=5.0):
+    """Look until it is so; what a click sends takes its time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        threading.Event().wait(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +92,7 @@ def test_the_slider_acts_within_a_second(browser):
         browser.evaluate(f"{SLIDER}.value = 60, {SLIDER}.dispatchEvent(new Event('input'))")
         browser.until(f"!({boxes(2)})", 1)
         assert browser.evaluate(boxes(1))
-        assert scene.controls.settings.score_threshold == 0.6
+        wait_for(lambda: scene.controls.settings.score_threshold == 0.6)
         scene.controls.change(score_threshold=0.2)  # by another viewer
         browser.until(boxes(2), 2)
         browser.until("document.querySelector('#threshold').value === '20'", 3)
@@ -96,7 +106,7 @@ def test_the_class_filter_acts_within_a_second(browser):
         browser.evaluate(f"{chip}.click()")
         browser.until(f"!({boxes(1)})", 1)
         assert browser.evaluate(boxes(2))
-        assert scene.controls.settings.classes == ("box",)
+        wait_for(lambda: scene.controls.settings.classes == ("box",))
         browser.evaluate("document.querySelector('#all').click()")
         browser.until(boxes(1), 1)
 
@@ -105,7 +115,7 @@ def test_keys(browser):
     with running(browser) as (scene, _):
         browser.press(" ")
         browser.until("document.querySelector('#pause').getAttribute('aria-pressed') === 'true'", 2)
-        assert scene.controls.settings.paused
+        wait_for(lambda: scene.controls.settings.paused)
         browser.press(" ")
         browser.press("+")
         browser.until("document.querySelector('#score').textContent === '35%'", 2)

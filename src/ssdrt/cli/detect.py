@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ssdrt.cli.analysis import add_analysis, open_analytics
 from ssdrt.cli.options import add_engine, add_model, add_score, duration, fraction, positive, words
 from ssdrt.cli.printer import Printer
+from ssdrt.cli.viewing import add_viewing, play_files
 from ssdrt.errors import SourceError, shorten
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--labels", metavar="FILE", help="names of the classes: .pbtxt, .txt or .json")
     parser.add_argument("--max-pixels", type=positive, metavar="N", help="decode pictures of up to N pixels")
+    add_viewing(parser)
     add_analysis(parser)
     add_engine(parser)
 
@@ -71,6 +73,8 @@ def run(args: Namespace) -> int:
     streams = streams_of(args)
     if streams:
         return detect_live(args, streams)
+    if args.show or args.web:
+        return play_files(args)
     source = open_source(*args.input, max_pixels=args.max_pixels or MAX_PIXELS)
     outputs = args.output + ([f"jsonl:{args.json}"] if args.json else [])
     sinks: list[Sink] = [] if outputs else [Printer(with_table=source.length == 1)]

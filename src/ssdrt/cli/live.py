@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,13 +14,14 @@ from typing import TYPE_CHECKING
 from ssdrt.cli.analysis import open_analytics
 from ssdrt.cli.detect import detect_options
 from ssdrt.cli.printer import Printer
+from ssdrt.cli.viewing import viewers_of, watch
 from ssdrt.errors import SourceError
 
 if TYPE_CHECKING:
     from ssdrt.detections import Detections
     from ssdrt.detector import Detector
-    from ssdrt.live.board import Board, Controls, Settings
-    from ssdrt.live.loop import Detect, Viewer
+    from ssdrt.live.board import Board, Settings
+    from ssdrt.live.loop import Detect
     from ssdrt.sinks.base import Sink
     from ssdrt.sources.base import Frame
     from ssdrt.sources.status import Status
@@ -51,18 +51,13 @@ def streams_of(args: Namespace) -> list[Stream]:
     ]
 
 
-def viewers_of(args: Namespace, detector: Detector) -> list[Callable[[Board, Controls], Viewer]]:  # noqa: ARG001
-    """What shows the run while it goes on: each starts a viewer of a board."""
-    return []
-
-
 def detect_live(args: Namespace, streams: list[Stream]) -> int:
     """Detect in streams until they end, a viewer ends the run, or Ctrl-C; 1 if an output could not be written."""
     import logging
 
     from ssdrt.cli.loading import open_detector
     from ssdrt.live.board import Controls
-    from ssdrt.live.loop import run_live, wait_until_closed
+    from ssdrt.live.loop import run_live
     from ssdrt.sinks import open_sink
 
     def say(source: str, status: Status) -> None:
@@ -71,7 +66,7 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
 
     def wait(board: Board) -> None:
         try:
-            wait_until_closed(board)
+            watch(args, board, controls)
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break off the closing
 
@@ -81,16 +76,14 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
-        detect, settings = _detect(args, detector)
-        viewers = viewers_of(args, detector)
+        detect, settings = detection(args, detector)
+        controls, viewers = Controls(settings), viewers_of(args, detector)
         outputs = args.output + ([f"jsonl:{args.json}"] if args.json else [])
         sinks: list[Sink] = [open_sink(output, detector.labels, args.segment) for output in outputs]
-        if not sinks and not viewers:
+        if not (sinks or viewers or args.show):
             sinks = [Printer(with_table=False)]
         begin = time.perf_counter()
-        run = run_live(
-            streams, detect, Controls(settings), viewers=viewers, sinks=sinks, workers=1, on_status=say, wait=wait
-        )
+        run = run_live(streams, detect, controls, viewers=viewers, sinks=sinks, workers=1, on_status=say, wait=wait)
     if not args.quiet:
         seconds = time.perf_counter() - begin
         dropped = sum(status.dropped for status in run.statuses.values())
@@ -101,7 +94,7 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
     return 0
 
 
-def _detect(args: Namespace, detector: Detector) -> tuple[Detect, Settings]:
+def detection(args: Namespace, detector: Detector) -> tuple[Detect, Settings]:
     """What the loop does with a frame, and the settings that it begins with."""
     from ssdrt.detector import SCORE
     from ssdrt.live.board import Settings

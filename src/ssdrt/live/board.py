@@ -16,12 +16,22 @@ from ssdrt.sources.status import Status as Status
 
 
 @dataclass(frozen=True)
+class Settings:
+    """What viewers may change while it runs: least score, names or ids of the only classes wanted (None: all)."""
+
+    score_threshold: float
+    classes: tuple[str, ...] | None = None
+    paused: bool = False
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The newest picture of one source with what was found in it; nothing of it changes afterwards.
 
     source: its name, without credentials. frame, found: None until the first frame came.
     arrived: `time.monotonic()` when the frame came in. latency: seconds from then to the end of detection.
     detect_fps: detections a second, lately. extra: what the tracker adds: counts, events, zones.
+    settings: those that `found` was made under; None if viewers must apply the present ones themselves.
     """
 
     source: str
@@ -32,15 +42,7 @@ class Snapshot:
     latency: float = 0.0
     detect_fps: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What viewers may change while it runs: least score, names or ids of the only classes wanted (None: all)."""
-
-    score_threshold: float
-    classes: tuple[str, ...] | None = None
-    paused: bool = False
+    settings: Settings | None = None
 
 
 class Controls:

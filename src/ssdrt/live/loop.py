@@ -169,7 +169,7 @@ class LiveRun:
                     if arrival is None:
                         continue
                     frame, found = self._detect(arrival.frame, settings)
-                self.board.post(feed.seen(frame, found, arrival.arrived))
+                self.board.post(feed.seen(frame, found, arrival.arrived, settings))
                 for writer in self.writers:
                     writer.put(frame, found)
 
@@ -191,7 +191,7 @@ class _Feed:
         self._snapshot = Snapshot(self.source.name, self.source.status)
         self._moments: deque[float] = deque(maxlen=30)
 
-    def seen(self, frame: Frame, found: Detections, arrived: float) -> Snapshot:
+    def seen(self, frame: Frame, found: Detections, arrived: float, settings: Settings) -> Snapshot:
         """The snapshot after a detection."""
         now = time.monotonic()
         self.detected += 1
@@ -200,7 +200,7 @@ class _Feed:
         rate = (len(self._moments) - 1) / span if span > 0 else 0.0
         with self._lock:
             self._snapshot = Snapshot(
-                self.source.name, self.source.status, frame, found, arrived, now - arrived, rate, found.extra
+                self.source.name, self.source.status, frame, found, arrived, now - arrived, rate, found.extra, settings
             )
             return self._snapshot
 

@@ -1,17 +1,24 @@
-"""What a viewer shows of a snapshot: threshold and classes act here too, at once and on a picture that stands still."""
+"""What a viewer shows of a snapshot: changed settings act at once, also on a picture that stands still."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ssdrt.detections import Detections
-from ssdrt.live.board import Settings
+from ssdrt.live.board import Settings, Snapshot
 
 
-def shown(found: Detections, settings: Settings) -> Detections:
-    """Those of the detections that the settings let through."""
-    kept = found.scores >= settings.score_threshold
-    if settings.classes is not None:
-        ids = found.class_ids.astype(np.str_)
-        kept &= np.isin(found.labels, settings.classes) | np.isin(ids, settings.classes)
+def shown(snapshot: Snapshot, settings: Settings) -> Detections | None:
+    """What was found, less what settings that have changed since do not let through; None before the first frame.
+
+    A threshold that was lowered, and classes that were added, show with the next detection.
+    """
+    found, before = snapshot.found, snapshot.settings
+    if found is None or settings == before:
+        return found
+    kept = np.ones(len(found), bool)
+    if before is None or settings.score_threshold > before.score_threshold:
+        kept &= found.scores >= settings.score_threshold
+    if settings.classes is not None and (before is None or settings.classes != before.classes):
+        kept &= np.isin(found.labels, settings.classes) | np.isin(found.class_ids.astype(np.str_), settings.classes)
     return found[kept]

@@ -102,13 +102,14 @@ class _Window:
         """Write the frame of every source, whole and annotated, and say where."""
         names = []
         for one in self._snapshots:
-            if one.frame is None or one.found is None:
+            found = shown(one, self._controls.settings)
+            if one.frame is None or found is None:
                 continue
             path = self._folder / f"{output_stem(one.frame, self._taken)}.png"
             while path.exists():
                 path = self._folder / f"{output_stem(one.frame, self._taken)}.png"
             try:
-                save_annotated(path, one.frame, shown(one.found, self._controls.settings))
+                save_annotated(path, one.frame, found)
             except SinkError as error:
                 self._say(str(error))
                 return
@@ -146,8 +147,9 @@ class _Window:
         if one.frame is not None:
             place = _inside(one.frame, cell)
             screen.picture(one.source, figures.picture(one.frame, one.found), place)
-            if one.found is not None:
-                drawn = layout(shown(one.found, settings), place[2] - place[0], place[3] - place[1])
+            found = shown(one, settings)
+            if found is not None:
+                drawn = layout(found, place[2] - place[0], place[3] - place[1])
                 for (x0, y0, x1, y1), colour in reversed(drawn.boxes):
                     rect = x0 + place[0], y0 + place[1], x1 + place[0], y1 + place[1]
                     screen.frame(rect, DARK, drawn.line + 2 * drawn.rim)

@@ -89,9 +89,9 @@ class Pictures:
         """The newest frame of a source at its full size as a JPEG, drawn now; None if there is none. Takes a while."""
         for _, snapshot in self._board.snapshots()[number : number + 1]:
             if snapshot.frame is not None:
-                image, found = snapshot.frame.image, snapshot.found
+                image, found = snapshot.frame.image, shown(snapshot, self._controls.settings)
                 if found is not None:
-                    image = annotate_all(image, shown(found, self._controls.settings))
+                    image = annotate_all(image, found)
                 return _jpeg(image, SNAPSHOT_QUALITY)
         return None
 
@@ -142,7 +142,7 @@ class _Maker:
         if (frame is None or due > 0) and (version, settings) == (self._last.version, self._settings):
             return None, due if frame is not None else IDLE
         self._settings = settings
-        found = None if snapshot.found is None else shown(snapshot.found, settings)
+        found = shown(snapshot, settings)
         self._last = replace(self._last, version=version, record=record_of(self._last.number, snapshot, found))
         if frame is None or due > 0:
             return self._last, due if frame is not None else IDLE

@@ -54,7 +54,7 @@ class LivePage:
         self._server: Any = None
         self._thread: threading.Thread | None = None
 
-    def start(self, board: Board, controls: Controls) -> None:
+    def start(self, board: Board, controls: Controls) -> LivePage:
         """Serve what is on the board."""
         self._pictures = Pictures(board, controls)
         app = application(self._pictures, controls, self._labels, self._guard)
@@ -65,6 +65,7 @@ class LivePage:
         self._server = _server(self._uvicorn, config, self._pictures)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="ssdrt-web", daemon=True)
         self._thread.start()
+        return self
 
     def close(self) -> None:
         """Say goodbye to every viewer and stop listening; may be called more than once."""

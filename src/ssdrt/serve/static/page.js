@@ -335,7 +335,7 @@ function drawChart() {
   pen.clearRect(0, 0, width, height);
   tiles.forEach((tile) => { tile.curve = tile.curve.filter(([when]) => now - when < KEPT); });
   const most = Math.max(10, ...[...tiles.values()].flatMap((tile) => tile.curve.map((point) => point[1])));
-  const step = [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000].find((size) => most * 1.1 <= size * 4) ?? 20000;
+  const step = [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000].find((size) => most * 1.1 <= size * 3) ?? 20000;
   const top = Math.ceil((most * 1.05) / step) * step;
   const y = (value) => height - 1 - (value / top) * (height - 8);
   pen.font = "11px system-ui, sans-serif";
@@ -348,7 +348,7 @@ function drawChart() {
     pen.moveTo(0, line);
     pen.lineTo(width, line);
     pen.stroke();
-    if (value && (value / step) % 2 === 0) pen.fillText(`${value} ms`, 2, line - 3);
+    if (value) pen.fillText(`${value} ms`, 2, line + 12);
   }
   for (const { curve, number } of tiles.values()) {
     if (curve.length < 2) continue;

@@ -1,0 +1,105 @@
+"""`--show` and `--web`: a window and a page for a run, of cameras or of files."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from ssdrt.errors import SourceError, shorten
+
+if TYPE_CHECKING:
+    from ssdrt.detector import Detector
+    from ssdrt.live.board import Board, Controls
+    from ssdrt.live.loop import Viewer
+    from ssdrt.sinks.base import Sink
+
+
+def add_viewing(parser: ArgumentParser) -> None:
+    """Where to see the run while it goes on."""
+    parser.add_argument("--show", action="store_true", help="in a window: F full screen, Esc quit, + - threshold, ...")
+    parser.add_argument(
+        "--web", type=_address, metavar="[HOST:]PORT",
+        help="as a page for browsers, on 127.0.0.1 by default; on another HOST it asks for the token in its address",
+    )  # fmt: skip
+
+
+def viewers_of(args: Namespace, detector: Detector) -> list[Callable[[Board, Controls], Viewer]]:
+    """What shows the run while it goes on: each starts a viewer of a board."""
+    if args.web is None:
+        return []
+    from ssdrt.serve.server import LivePage
+
+    page = LivePage(_labels(detector), *args.web)
+    print(f"ssdrt: live at {page.address}", file=sys.stderr)
+    return [page.start]
+
+
+def watch(args: Namespace, board: Board, controls: Controls) -> None:
+    """Be at the window until it is closed, or just wait for the end of the run."""
+    from ssdrt.live.loop import wait_until_closed
+
+    if args.show:
+        from ssdrt.live.window import show
+
+        show(board, controls)
+    else:
+        wait_until_closed(board)
+
+
+def play_files(args: Namespace) -> int:
+    """Show what is detected in files, as fast as a video says; 1 if a frame could not be read."""
+    from ssdrt.cli.live import detection
+    from ssdrt.cli.loading import open_detector
+    from ssdrt.live.board import Board, Controls
+    from ssdrt.live.player import Player
+    from ssdrt.sinks import open_sink
+    from ssdrt.sources import open_source
+    from ssdrt.sources.base import MAX_PIXELS
+
+    def tell(error: SourceError) -> None:
+        print(f"ssdrt: {error}", file=sys.stderr)
+
+    source = open_source(*args.input, max_pixels=args.max_pixels or MAX_PIXELS)
+    name = shorten(args.input[0]) + (f" and {len(args.input) - 1} more" if len(args.input) > 1 else "")
+    with ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+        detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
+        detect, settings = detection(args, detector)
+        board, controls = Board(), Controls(settings)
+        sinks: list[Sink] = []
+        for output in args.output + ([f"jsonl:{args.json}"] if args.json else []):
+            sinks.append(open_sink(output, detector.labels, args.segment))
+            stack.callback(sinks[-1].close)
+        player = Player(name, source.items, detect, sinks, tell)
+        stack.callback(player.close)
+        for viewer in viewers_of(args, detector):
+            stack.callback(viewer(board, controls).close)
+        stack.callback(board.close)
+        stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break off the closing
+        begin = time.perf_counter()
+        player.start(board, controls)
+        watch(args, board, controls)
+    if not args.quiet:
+        print(f"{player.detected} pictures in {time.perf_counter() - begin:.2f} s", file=sys.stderr)
+    return 1 if player.failed else 0
+
+
+def _labels(detector: Detector) -> dict[int, str]:
+    """The name of every class that the model has."""
+    model = detector.model
+    ids = range(model.label_offset.value, model.label_offset.value + model.num_classes.value)
+    return {number: detector.labels.name(number) for number in ids}
+
+
+def _address(text: str) -> tuple[str, int]:
+    from ssdrt.serve.server import read_address
+
+    try:
+        return read_address(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
