@@ -39,6 +39,15 @@ class Patience:
     refused: float = 30.0
     settled: float = 5.0
 
+    def after(self, frames: int) -> Patience:
+        """The patience for the next try, when this one ended without an error after so many frames.
+
+        One that was too short would never see a stream of minutes between its frames, or between its key frames.
+        """
+        if frames:
+            return replace(self, silent=min(self.silent * 2, 300.0))
+        return replace(self, opening=min(self.opening * 2, 120.0))
+
     def pause(self, failures: int, kind: str, chance: float) -> float:
         """Seconds before the next try.
 
@@ -152,9 +161,7 @@ class LiveSource:
                 self._end(text if kind == "unusable" else None)
                 return
             failures = 1 if seconds > self._patience.settled else failures + 1
-            # A stream with minutes between its frames looks silent until two of them came.
-            slow = kind == "timeout" and 0 < frames < 3
-            patience = replace(patience, silent=min(patience.silent * 2, 300.0)) if slow else self._patience
+            patience = patience.after(frames) if kind == "timeout" and frames < 3 else self._patience
             pause = self._patience.pause(failures, kind, chance.random())
             self._change("OFFLINE", f"{text}; next try in {pause:.0f} s")
             if self._asleep(pause):
