@@ -295,7 +295,8 @@ function showRegions() {
 function logEvent(event) {
   const row = document.createElement("li");
   const time = new Date().toLocaleTimeString();
-  row.textContent = `${time}  ${event.label ?? ""} ${event.track_id ?? ""} ${event.kind ?? ""} ${event.zone ?? event.line ?? ""}`;
+  const what = [`${event.label} #${event.track_id}`, event.kind, event.zone ?? event.line];
+  row.textContent = `${time}  ${what.join(" · ")}`;
   $("log").prepend(row);
   while ($("log").children.length > 50) $("log").lastElementChild.remove();
 }
