@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -91,12 +92,13 @@ def judge(folder: Path, suffix: str, way: str, expected: list[float], code: int)
 
 
 def alive(group: int) -> bool:
-    """Whether a process of the group is there."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    """Whether a process of the group is there; those that were killed have five seconds to be gone."""
+    end = time.monotonic() + 5
+    with suppress(ProcessLookupError):
+        while time.monotonic() < end:
+            os.killpg(group, 0)
+        return True
+    return False
 
 
 def main() -> None:

@@ -113,6 +113,16 @@ def test_video_on_a_full_disk_is_kept_as_far_as_it_got(tmp_path, make_frame, not
 
 
 @pytest.mark.usefixtures("small_disk")
+def test_a_disk_that_is_full_only_at_the_end_is_told_by_close(tmp_path, make_frame, nothing):
+    sink = AnnotatedVideo(str(tmp_path / "out.mp4"))
+    for frame in noise(make_frame, 85, size=(32, 32)):  # what the encoder holds back goes beyond the limit
+        sink.write(frame, nothing)
+    with pytest.raises(SinkError, match="what was written before is kept"):
+        sink.close()
+    assert len(list(open_source(str(tmp_path / "out.mp4")).items)) > 20
+
+
+@pytest.mark.usefixtures("small_disk")
 def test_video_on_a_disk_without_room_for_a_second_is_not_there(tmp_path, make_frame, nothing, labels):
     sink = open_sink(str(tmp_path / "out.mp4"), labels)
     with pytest.raises(SinkError, match=r"cannot be written: [^;]*$"):

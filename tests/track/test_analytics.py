@@ -56,12 +56,12 @@ def test_tracks_and_lines_number_objects(make_frame, make_found):
             assert shown.track_ids.tolist() == [1, 2]
 
 
-def test_a_raised_threshold_hides_a_track_within_a_second(make_frame, make_found):
+def test_a_raised_threshold_hides_a_track_within_two_seconds(make_frame, make_found):
     analytics, counts = Analytics(track=True), []
-    for index in range(60):
+    for index in range(90):
         options = OPTIONS if index < 10 else {**OPTIONS, "score_threshold": 0.95}
         counts.append(len(analytics(make_frame(index, index / 30), make_found(BOX), options)[1]))
-    assert counts[:39] + counts[41:] == [1] * 39 + [0] * 19
+    assert counts[:69] + counts[71:] == [1] * 69 + [0] * 19
 
 
 def test_sources_have_their_own_tracks_and_photos_none(make_frame, make_found):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssdrt.track.bytetrack import MEMORY, Tracker
+from ssdrt.track.bytetrack import FAITH, MEMORY, Tracker
 
 
 def limits(found, threshold):
@@ -66,9 +66,9 @@ def test_what_is_away_too_long_is_another(make_found, gap, number):
 
 def test_a_track_does_not_live_on_weak_detections(make_found):
     box = (100, 100, 160, 200)
-    frames = [make_found(box)] * 2 + [make_found(box, scores=[0.2])] * 60
+    frames = [make_found(box)] * 2 + [make_found(box, scores=[0.2])] * 90
     ids = follow(Tracker(), frames)
-    assert ids[: int(30 * MEMORY)] == [[1]] * int(30 * MEMORY)
+    assert ids[: int(30 * FAITH)] == [[1]] * int(30 * FAITH)
     assert ids[-1] == [-1]
 
 

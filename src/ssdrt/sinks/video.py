@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from queue import Queue
 
 from ssdrt.detections import Detections
 from ssdrt.errors import SinkError, import_extra, shorten
@@ -40,10 +40,9 @@ class AnnotatedVideo:
         self._path, self._segment = Path(path), segment
         self._number = _next_number(self._path) if segment else 0
         self._source: str | None = None
-        self._queue: Queue[tuple[Frame, Detections] | None] = Queue(AHEAD)
-        self._thread = threading.Thread(target=self._work, name="ssdrt-video", daemon=True)
-        self._error: SinkError | None = None
-        self._told = False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ssdrt-video")
+        self._pending: deque[Future[None]] = deque()
+        self._broken = False  # by a frame that failed
         self._recording: Recording | None = None
         self._begin = self._shift = self._last = 0.0
 
@@ -59,41 +58,36 @@ class AnnotatedVideo:
         if self._source is None:
             keep_input(frame, self._path)
             self._source = frame.source
-            self._thread.start()
-        if self._error is not None:
-            self._told = True
-            raise self._error
-        self._queue.put((frame, found))
+        if len(self._pending) >= AHEAD:
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(self._add, frame, found))
 
     def close(self) -> None:
         """Finish the video; without a single frame there is none."""
         if self._source is None:
             return
         self._source = None
-        self._queue.put(None)
-        self._thread.join()
-        if self._error is not None and not self._told:
-            raise self._error
-
-    def _work(self) -> None:
-        """Draw and encode until None comes; after a failure take frames and drop them, so that nobody waits."""
-        try:
-            while (one := self._queue.get()) is not None:
-                self._add(*one)
-            if self._recording is not None:
-                self._recording.finish()
-        except SinkError as error:
-            self._error = error
-            while self._queue.get() is not None:
-                pass
+        with self._pool:
+            last = self._pool.submit(self._finish)
+            while self._pending:
+                self._pending.popleft().result()
+            last.result()
 
     def _add(self, frame: Frame, found: Detections) -> None:
+        if self._broken:
+            return
+        self._broken = True
         time = self._steady(frame.time or 0.0)
         if self._recording is None or (self._segment and time - self._begin >= self._segment):
             if self._recording is not None:
                 self._recording.finish()
             self._recording, self._begin = Recording(self._next_path()), time if self._segment else 0.0
         self._recording.add(annotate_all(frame.image, found), time - self._begin)
+        self._broken = False
+
+    def _finish(self) -> None:
+        if self._recording is not None and not self._broken:
+            self._recording.finish()
 
     def _steady(self, time: float) -> float:
         """The time of a frame; where a source's clock goes back, as when it was opened again, ours goes on."""

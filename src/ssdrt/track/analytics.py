@@ -68,7 +68,7 @@ class Analytics:
         ----------
         found: what was detected with `widen(options)`.
         options: what is wanted now; they may change from frame to frame. With tracking, a detection below the threshold
-            stays if its track was above it within the last second.
+            stays if its track was above it within the last two seconds.
         """
         if not self:
             return frame, found
