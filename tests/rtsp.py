@@ -1,6 +1,7 @@
 """Starts the RTSP server of `rtsp_server.py` for tests and benchmarks, where its libraries are installed."""
 
 import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -40,12 +41,18 @@ def server_python():
 
 
 @contextmanager
-def rtsp_server(user=":", **mounts):
-    """Run a server of these pipelines; gives its port."""
+def rtsp_server(user=":", frames="", **mounts):
+    """Run a server of these pipelines, and of a FIFO with raw frames; gives its port."""
     python, _ = server_python()
     command = [python, str(Path(__file__).with_name("rtsp_server.py")), "0", user]
     command += [f"{name}={pipeline}" for name, pipeline in mounts.items()]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "FRAMES": frames},
+    ) as server:
         try:
             yield int(server.stdout.readline())
         finally:

@@ -81,6 +81,7 @@ def to_rgb(frame: VideoFrame, path: str, max_pixels: int) -> Pixels:
         "src_color_range": frame.color_range,
         "dst_color_range": "JPEG",
         "dst_colorspace": "ITU601",
+        "threads": 1,  # frames are converted side by side, and one waits for no second thread
     }
     image = frame.to_ndarray(format="rgb24", **colours)
     return np.ascontiguousarray(np.rot90(cast("Pixels", image), quarters))
