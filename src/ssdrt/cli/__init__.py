@@ -42,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 interrupted by Ctrl-C; 141 the reader of standard output has gone. With the environment variable SSDRT_DEBUG
     set, failures come with a traceback.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["detect"]:
+        from ssdrt.cli.predecessor import translate
+
+        argv[1:] = translate(argv[1:])
     try:
         parser = _parser(argv)
         args = parser.parse_args(argv)

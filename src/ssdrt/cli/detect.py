@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ssdrt.cli.analysis import add_analysis, open_analytics
+from ssdrt.cli.live import add_live, detect_live, open_files, streams_of
 from ssdrt.cli.options import add_engine, add_model, add_score, duration, fraction, positive, words
 from ssdrt.cli.printer import Printer
 from ssdrt.cli.viewing import add_viewing, play_files
@@ -54,6 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--labels", metavar="FILE", help="names of the classes: .pbtxt, .txt or .json")
     parser.add_argument("--max-pixels", type=positive, metavar="N", help="decode pictures of up to N pixels")
+    add_live(parser)
     add_viewing(parser)
     add_analysis(parser)
     add_engine(parser)
@@ -63,19 +65,16 @@ def run(args: Namespace) -> int:
     """Detect in every picture; 1 if some could not be read."""
     import logging
 
-    from ssdrt.cli.live import detect_live, streams_of
     from ssdrt.cli.loading import open_detector
     from ssdrt.progress import progress
     from ssdrt.sinks import open_sink
-    from ssdrt.sources import open_source
-    from ssdrt.sources.base import MAX_PIXELS
 
     streams = streams_of(args)
     if streams:
         return detect_live(args, streams)
     if args.show or args.web:
         return play_files(args)
-    source = open_source(*args.input, max_pixels=args.max_pixels or MAX_PIXELS)
+    source = open_files(args)
     outputs = args.output + ([f"jsonl:{args.json}"] if args.json else [])
     sinks: list[Sink] = [] if outputs else [Printer(with_table=source.length == 1)]
     on_screen = not outputs or (sys.stdout.isatty() and not {"-", "jsonl:-"}.isdisjoint(outputs))

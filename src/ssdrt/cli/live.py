@@ -6,13 +6,13 @@ import signal
 import sys
 import threading
 import time
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ssdrt.cli.analysis import open_analytics
-from ssdrt.cli.detect import detect_options
+from ssdrt.cli.options import positive
 from ssdrt.cli.printer import Printer
 from ssdrt.cli.viewing import viewers_of, watch
 from ssdrt.errors import SourceError
@@ -23,11 +23,25 @@ if TYPE_CHECKING:
     from ssdrt.live.board import Board, Settings
     from ssdrt.live.loop import Detect
     from ssdrt.sinks.base import Sink
-    from ssdrt.sources.base import Frame
+    from ssdrt.sources.base import Frame, Source
     from ssdrt.sources.status import Status
     from ssdrt.sources.stream import Stream
 
 TERMINATED = 128 + signal.SIGTERM  # the exit code, as shells have it
+
+
+def add_live(parser: ArgumentParser) -> None:
+    """How cameras and videos are read; the names are tensorrt_demos', whose command lines run here too."""
+    for name in ("--width", "--height"):
+        parser.add_argument(name, type=positive, metavar="PIXELS", help=f"{name[2:]} to ask of a camera")
+    parser.add_argument("--do_resize", action="store_true", help="scale pictures and videos to --width and --height")
+    parser.add_argument("--rtsp_latency", type=positive, metavar="MS", help="wait for late packets over UDP")
+    parser.add_argument("--video_looping", action="store_true", help="begin a video again when it ends")
+
+
+def size_of(args: Namespace) -> tuple[int, int] | None:
+    """`--width` and `--height`, 640 and 480 for the one that is not given; None without any."""
+    return (args.width or 640, args.height or 480) if args.width or args.height else None
 
 
 def streams_of(args: Namespace) -> list[Stream]:
@@ -39,7 +53,9 @@ def streams_of(args: Namespace) -> list[Stream]:
     """
     from ssdrt.sources.stream import parse_stream
 
-    streams = [stream for text in args.input if (stream := parse_stream(text)) is not None]
+    latency = args.rtsp_latency and args.rtsp_latency / 1000
+    found = [parse_stream(text, size_of(args), latency) for text in args.input]
+    streams = [stream for stream in found if stream is not None]
     if streams and len(streams) < len(args.input):
         raise SourceError("cameras and streams go on for ever, files do not: give them to two runs")
     names = [stream.name for stream in streams]
@@ -49,6 +65,20 @@ def streams_of(args: Namespace) -> list[Stream]:
         else stream
         for index, stream in enumerate(streams)
     ]
+
+
+def open_files(args: Namespace) -> Source:
+    """The files among the inputs, again and again and scaled if that is asked for."""
+    from ssdrt.sources import open_source
+    from ssdrt.sources.base import MAX_PIXELS
+    from ssdrt.sources.repeated import repeated
+    from ssdrt.sources.scaled import scaled
+
+    pixels = args.max_pixels or MAX_PIXELS
+    source = open_source(*args.input, max_pixels=pixels)
+    if args.video_looping:
+        source = repeated(source, lambda: open_source(*args.input, max_pixels=pixels))
+    return scaled(source, size_of(args) or (640, 480)) if args.do_resize else source
 
 
 def detect_live(args: Namespace, streams: list[Stream]) -> int:
@@ -96,12 +126,13 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
 
 def detection(args: Namespace, detector: Detector) -> tuple[Detect, Settings]:
     """What the loop does with a frame, and the settings that it begins with."""
+    from ssdrt.cli.detect import detect_options
     from ssdrt.detector import SCORE
     from ssdrt.live.board import Settings
 
     given, lock = detect_options(args, detector), threading.Lock()
     analytics = open_analytics(args, detector.class_ids(args.blur))
-    first = Settings(args.score[0] or SCORE, tuple(args.classes) if args.classes else None)
+    first = Settings(SCORE if args.score[0] is None else args.score[0], tuple(args.classes) if args.classes else None)
 
     def detect(frame: Frame, settings: Settings) -> tuple[Frame, Detections]:
         options = {**given, "classes": settings.classes}

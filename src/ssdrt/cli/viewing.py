@@ -53,18 +53,16 @@ def watch(args: Namespace, board: Board, controls: Controls) -> None:
 
 def play_files(args: Namespace) -> int:
     """Show what is detected in files, as fast as a video says; 1 if a frame could not be read."""
-    from ssdrt.cli.live import detection
+    from ssdrt.cli.live import detection, open_files
     from ssdrt.cli.loading import open_detector
     from ssdrt.live.board import Board, Controls
     from ssdrt.live.player import Player
     from ssdrt.sinks import open_sink
-    from ssdrt.sources import open_source
-    from ssdrt.sources.base import MAX_PIXELS
 
     def tell(error: SourceError) -> None:
         print(f"ssdrt: {error}", file=sys.stderr)
 
-    source = open_source(*args.input, max_pixels=args.max_pixels or MAX_PIXELS)
+    source = open_files(args)
     name = shorten(args.input[0]) + (f" and {len(args.input) - 1} more" if len(args.input) > 1 else "")
     with ExitStack() as stack:
         stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))

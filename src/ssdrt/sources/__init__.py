@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -12,7 +13,12 @@ from ssdrt.sources import video
 from ssdrt.sources.base import MAX_PIXELS, Item, Pixels, Source, broken
 from ssdrt.sources.paths import ADDRESS, expand, without_password
 from ssdrt.sources.photo import decode_photo, read_photo
+from ssdrt.sources.piped import Head, piped_video, raw_frames
+from ssdrt.sources.sequence import is_sequence, read_sequence
 from ssdrt.sources.stdin import read_stdin
+
+Name = str | Item | Iterator[Item]
+"""An input that was looked at: a file or address, a picture, or frames."""
 
 
 def open_source(*inputs: str, max_pixels: int = MAX_PIXELS) -> Source:
@@ -30,9 +36,18 @@ def open_source(*inputs: str, max_pixels: int = MAX_PIXELS) -> Source:
     SourceError: an input does not exist or names nothing; what fails later is an item that raises when it is read.
     MissingExtra: the one input is a video and PyAV is not installed.
     """
-    names: list[str | Item] = []
+    names: list[Name] = []
     for text in inputs:
-        found = read_stdin() if text == "-" else expand(text)
+        if text == "-" or text.startswith("-?"):
+            file = Head(sys.stdin.buffer)
+            video_items = raw_frames(text, file, max_pixels) if text != "-" else piped_video(file, max_pixels)
+            if video_items is not None:
+                names.append(video_items)
+                continue
+        if is_sequence(text):
+            names.append(read_sequence(text, max_pixels))
+            continue
+        found = read_stdin(file) if text == "-" else expand(text)
         if isinstance(found, bytes):
             names.append(Item("-", 0, None, partial(decode_photo, io.BytesIO(found), "-", max_pixels)))
         else:
@@ -40,28 +55,32 @@ def open_source(*inputs: str, max_pixels: int = MAX_PIXELS) -> Source:
     return Source(_items(names, max_pixels), _length(names))
 
 
-def _length(names: Sequence[str | Item]) -> int | None:
+def _length(names: Sequence[Name]) -> int | None:
+    if any(isinstance(name, Iterator) for name in names):
+        return None
     videos = [name for name in names if isinstance(name, str) and _is_video(name)]
     if not videos:
         return len(names)
     return video.count_frames(videos[0]) if len(names) == 1 else None
 
 
-def _items(names: Sequence[str | Item], max_pixels: int) -> Iterator[Item]:
+def _items(names: Sequence[Name], max_pixels: int) -> Iterator[Item]:
     for name in names:
         if isinstance(name, Item):
             yield name
+        elif not isinstance(name, str):
+            yield from _video_items("-", name)
         elif ADDRESS.match(name):
             yield Item(without_password(name), 0, None, partial(_fetch_photo, name, max_pixels))
         elif _is_video(name):
-            yield from _video_items(name, max_pixels)
+            yield from _video_items(name, video.read_video(name, max_pixels))
         else:
             yield Item(name, 0, None, partial(read_photo, name, max_pixels))
 
 
-def _video_items(path: str, max_pixels: int) -> Iterator[Item]:
+def _video_items(path: str, items: Iterator[Item]) -> Iterator[Item]:
     try:
-        yield from video.read_video(path, max_pixels)
+        yield from items
     except (SourceError, MissingExtra) as error:
         yield broken(path, error)
 

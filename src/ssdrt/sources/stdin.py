@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-import sys
+from typing import Protocol
 
 from ssdrt.errors import SourceError
 from ssdrt.sources.paths import split_list
@@ -15,14 +15,22 @@ MAX_BYTES = 100_000_000
 CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f]")
 
 
-def read_stdin() -> bytes | list[str]:
+class Readable(Protocol):
+    """Standard input, or what stands for it."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes."""
+        ...
+
+
+def read_stdin(file: Readable) -> bytes | list[str]:
     """Read standard input to its end: an encoded picture, or paths as in a list file.
 
     Raises
     ------
     SourceError: empty, more than `MAX_BYTES`, or neither picture nor list.
     """
-    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise SourceError(f"standard input is larger than {MAX_BYTES} bytes; give a file")
     if _is_picture(data):

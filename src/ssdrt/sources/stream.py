@@ -75,11 +75,13 @@ def parse_stream(text: str, size: Size | None = None, latency: float | None = No
     if scheme in RTSP and rest.startswith("//"):
         return _rtsp(scheme, rest, latency)
     if scheme in ("http", "https") and rest.startswith("//"):
-        return _http(text)
+        from ssdrt.sources.url import is_stream  # brings urllib.request, a tenth of ssdrt's whole start
+
+        return _http(text) if is_stream(text) else None
     if scheme == "gst":
         return _pipeline(text, rest, size or (640, 480))
     if scheme in ("camera", "csi", "screen", "test"):
-        rest, options = _options(text, rest)
+        rest, options = parse_options(text, rest, KINDS[scheme])
         return {"camera": _camera, "csi": _csi, "screen": _screen, "test": _test}[scheme](text, rest, options, size)
     return None
 
@@ -164,7 +166,7 @@ def _test(text: str, rest: str, options: dict[str, str], size: Size | None) -> S
                   ends=True)  # fmt: skip
 
 
-KNOWN = {
+OPTIONS = {
     "size": r"[1-9]\d{0,4}x[1-9]\d{0,4}",
     "rate": r"[1-9]\d{0,3}(\.\d{1,3})?|0\.\d{1,3}",
     "format": r"[a-z0-9_]{1,20}",
@@ -173,15 +175,18 @@ KNOWN = {
 """Option -> what it looks like."""
 
 
-def _options(text: str, rest: str) -> tuple[str, dict[str, str]]:
-    """What stands before the question mark, and the options after it."""
+def parse_options(text: str, rest: str, known: str) -> tuple[str, dict[str, str]]:
+    """What stands before the question mark of `rest`, and the options after it.
+
+    Raises
+    ------
+    SourceError: an option that is none of `OPTIONS`; the message says `known`.
+    """
     rest, _, query = rest.partition("?")
     options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
     for name, value in options.items():
-        if name not in KNOWN or not re.fullmatch(KNOWN[name], value):
-            raise SourceError(
-                f"{shorten(text)!r}: {name}={value} is not understood; write {KINDS[text.partition(':')[0].lower()]}"
-            )
+        if name not in OPTIONS or not re.fullmatch(OPTIONS[name], value):
+            raise SourceError(f"{shorten(text)!r}: {name}={value} is not understood; write {known}")
     return rest, options
 
 

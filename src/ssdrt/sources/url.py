@@ -1,19 +1,46 @@
-"""Pictures behind http and https addresses."""
+"""Pictures behind http and https addresses; and whether there is a picture or a stream."""
 
 from __future__ import annotations
 
 import http.client
+import os
+import re
 import time
 import urllib.parse
 import urllib.request
+from typing import cast
 
 from ssdrt.errors import SourceError, shorten
+from ssdrt.sources import photo
 from ssdrt.sources.base import reason
 from ssdrt.sources.paths import without_password
 
 MAX_BYTES = 100_000_000
 TIMEOUT = 60.0  # seconds, for connecting as for the whole body
 CHUNK = 1 << 16
+
+
+STREAM_SUFFIXES = (".m3u8", ".mjpg", ".mjpeg", ".mp4", ".mkv", ".webm", ".ts", ".flv", ".mov")
+STREAM_TYPES = re.compile(
+    r"multipart/x-mixed-replace|video/|application/(x-mpegurl|vnd\.apple\.mpegurl)|audio/x?-?mpegurl"
+)
+
+
+def is_stream(url: str, timeout: float = 10.0) -> bool:
+    """Whether an address gives moving pictures: by its suffix, or by what the server says of it.
+
+    One that does not answer is taken for a picture, and fails as one.
+    """
+    path = urllib.parse.urlsplit(url).path.lower()
+    if path.endswith(STREAM_SUFFIXES):
+        return True
+    if os.path.splitext(path)[1] in photo.SUFFIXES:
+        return False
+    try:
+        with _open(url, "*/*", timeout) as response:
+            return bool(STREAM_TYPES.match(response.headers.get("Content-Type", "").lower()))
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
 
 
 def fetch(url: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> bytes:
@@ -29,13 +56,17 @@ def fetch(url: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> byt
     SourceError: no connection, an error status, too large or too slow.
     """
     shown = shorten(without_password(url))
-    quoted = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
     try:
-        request = urllib.request.Request(quoted, headers={"User-Agent": "ssdrt", "Accept": "image/*"})
-        with _opener().open(request, timeout=timeout) as response:
+        with _open(url, "image/*", timeout) as response:
             return _read(response, shown, max_bytes, time.monotonic() + timeout)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise SourceError(f"{shown!r} cannot be fetched: {reason(error)}") from error
+
+
+def _open(url: str, accept: str, timeout: float) -> http.client.HTTPResponse:
+    quoted = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
+    request = urllib.request.Request(quoted, headers={"User-Agent": "ssdrt", "Accept": accept})
+    return cast("http.client.HTTPResponse", _opener().open(request, timeout=timeout))
 
 
 def _opener() -> urllib.request.OpenerDirector:

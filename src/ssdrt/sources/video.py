@@ -51,20 +51,18 @@ def read_video(path: str, max_pixels: int) -> Iterator[Item]:
     SourceError: no regular file, no video that can be read, no video stream, or nothing in it can be decoded.
     MissingExtra: PyAV is not installed.
     """
-    index = damaged = 0
     with _open(path) as (container, stream):
-        for frame in _frames(container, stream):
-            if frame is None or frame.is_corrupt:
-                damaged += 1
-            if frame is not None:
-                time = frame.time if frame.time is not None else _estimate(stream, index)
-                yield Item(path, index, time, partial(to_rgb, frame, path, max_pixels))
-                index += 1
-    if damaged:
-        message = f"{shorten(path)!r}: {damaged} damaged packets or frames beside {index} frames read"
-        yield broken(path, SourceError(message), index)
-    elif not index:
-        raise SourceError(f"{shorten(path)!r} holds no video frame")
+        yield from _items(container, stream, path, max_pixels)
+
+
+def read_frames(file: Any, name: str, max_pixels: int, form: str) -> Iterator[Item]:
+    """`read_video` of an open file, which need not be seekable, in one of FFmpeg's formats."""
+    av = import_extra("av", "video", "reading a video")
+    try:
+        with av.open(file, format=form, metadata_errors="replace") as container:
+            yield from _items(container, container.streams.video[0], name, max_pixels)
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(f"{shorten(name)!r} cannot be read as a video: {reason(error)}") from error
 
 
 def to_rgb(frame: VideoFrame, path: str, max_pixels: int) -> Pixels:
@@ -85,6 +83,22 @@ def to_rgb(frame: VideoFrame, path: str, max_pixels: int) -> Pixels:
     }
     image = frame.to_ndarray(format="rgb24", **colours)
     return np.ascontiguousarray(np.rot90(cast("Pixels", image), quarters))
+
+
+def _items(container: InputContainer, stream: VideoStream, path: str, max_pixels: int) -> Iterator[Item]:
+    index = damaged = 0
+    for frame in _frames(container, stream):
+        if frame is None or frame.is_corrupt:
+            damaged += 1
+        if frame is not None:
+            time = frame.time if frame.time is not None else _estimate(stream, index)
+            yield Item(path, index, time, partial(to_rgb, frame, path, max_pixels))
+            index += 1
+    if damaged:
+        message = f"{shorten(path)!r}: {damaged} damaged packets or frames beside {index} frames read"
+        yield broken(path, SourceError(message), index)
+    elif not index:
+        raise SourceError(f"{shorten(path)!r} holds no video frame")
 
 
 @contextmanager
