@@ -35,6 +35,11 @@ ifdef ANNOTATIONS
 	$(BIN)/ssdrt eval $(MODEL) --annotations $(ANNOTATIONS) --images $(PHOTOS)
 endif
 
+# NVIDIA's Python modules of other versions, for the test that looks names up in them.
+.venv/tensorrt-modules: .venv/with-test-trt
+	$(BIN)/python -m pip install --quiet --no-deps --target $@/10.16 tensorrt-cu12-bindings==10.16.1.11
+	$(BIN)/python -m pip install --quiet --no-deps --target $@/11.4 tensorrt-cu13-bindings==11.4.0.106
+
 clean:
 	rm -rf .venv demo_out dist .pytest_cache .mypy_cache .ruff_cache
 

@@ -45,6 +45,19 @@ class Run:
         self.cost = 60.0  # seconds that the last build at level 0 took
         self.file = open(out / "tensorrt.jsonl", "w", encoding="utf-8")  # noqa: SIM115  as long as the process
 
+    def attempt(self, step, *words) -> None:
+        """A step whose failure must not end the others."""
+        try:
+            step(*words)
+        except Exception as error:
+            import traceback
+
+            self.say(
+                step=step.__name__,
+                failed=f"{type(error).__name__}: {error}"[:800],
+                trace=traceback.format_exc()[-1500:],
+            )
+
     def left(self) -> float:
         """Seconds."""
         return self.end - time.monotonic()
@@ -158,6 +171,17 @@ class Run:
             shortages=engine.shortages,
             same_as_all_scores=same,
         )
+
+    def inspect(self, name: str, engine) -> None:
+        """The engine inspector's answer to a file, and how many layers we read from it."""
+        from ssdrt.engines.tensorrt.inspection import read_layers
+        from ssdrt.engines.tensorrt.library import find_library
+
+        inspector = engine.engine.create_engine_inspector()
+        text = inspector.get_engine_information(find_library().api.LayerInformationFormat.JSON)
+        (self.out / "inspector.json").write_text(text)
+        layers = read_layers(text)
+        self.say(step="inspect", name=name, layers=len(layers), some=[str(one) for one in layers[-3:]])
 
     def accuracy(self, name: str, precision: str, engine) -> None:
         """All detections of COCO_VAL to a file; the judging is done elsewhere."""
@@ -397,16 +421,17 @@ def run(models: Path, coco: Path, out: Path, seconds: float, tactics: tuple[str,
     if first is None:  # so that at least the rest is known
         first = steps.built(COCO, "fp32", candidates=-1)
     if first is not None:
-        steps.equality(COCO, "fp32", first)
-        steps.accuracy(COCO, "fp32", first)
+        steps.attempt(steps.equality, COCO, "fp32", first)
+        steps.attempt(steps.accuracy, COCO, "fp32", first)
         first.close()
     half = steps.built(COCO, "fp16", timing_cache=cache, pixels="float32")
     if half is not None:
-        steps.equality(COCO, "fp16", half)
-        steps.accuracy(COCO, "fp16", half)
-        steps.threads_and_gpu_pictures(COCO, half)
-        steps.times(COCO, "level 0, batch 1 to 8", half)
-        steps.refusals(COCO, half)
+        steps.attempt(steps.equality, COCO, "fp16", half)
+        steps.attempt(steps.accuracy, COCO, "fp16", half)
+        steps.attempt(steps.threads_and_gpu_pictures, COCO, half)
+        steps.attempt(steps.times, COCO, "level 0, batch 1 to 8", half)
+        steps.attempt(steps.inspect, COCO, half)
+        steps.attempt(steps.refusals, COCO, half)
         half.close()
         again = steps.built(COCO, "fp16", label="same again, with the timing cache", timing_cache=cache)
         if again is not None:
@@ -418,12 +443,12 @@ def run(models: Path, coco: Path, out: Path, seconds: float, tactics: tuple[str,
             continue
         engine = steps.built(name, precision, timing_cache=cache)
         if engine is not None:
-            steps.equality(name, precision, engine)
+            steps.attempt(steps.equality, name, precision, engine)
             engine.close()
     if steps.left() > 4 * steps.cost + 20:
         engine = steps.built(V1, "fp16", label="uint8, batch 1", batch=(1, 1, 1), pixels="uint8", timing_cache=cache)
         if engine is not None:
-            steps.times(V1, "level 0, batch 1, uint8", engine)
+            steps.attempt(steps.times, V1, "level 0, batch 1, uint8", engine)
             engine.close()
     for options, label in (({"batch": (1, 1, 1), "pixels": "uint8"}, "level 3, batch 1"),):
         if steps.left() < 150:
@@ -431,14 +456,14 @@ def run(models: Path, coco: Path, out: Path, seconds: float, tactics: tuple[str,
             continue
         engine = steps.built(V1, "fp16", label=label, level=3, timing_cache=cache, **options)
         if engine is not None:
-            steps.times(V1, label, engine)
+            steps.attempt(steps.times, V1, label, engine)
             engine.close()
     steps.say(step="end")
 
 
 def report(coco: Path, out: Path, result: Path) -> None:
     """The lines as one file, with the accuracy of what was saved."""
-    from ssdrt.evaluate.data_set import read_data_set
+    from ssdrt.evaluate import read_data_set
     from ssdrt.evaluate.judge import judge
 
     lines = [json.loads(line) for line in (out / "tensorrt.jsonl").read_text().splitlines()]

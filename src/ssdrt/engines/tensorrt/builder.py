@@ -100,10 +100,8 @@ def build_plan(
             f"batch {options.batch}: give least, best and most, each at least 1 and none below the one before"
         )
     network = _Network(library, network_bytes(library, model, precision, options))
-    if not library.typed:
-        _constrain(library, network.network)
     config = _config(library, network, precision, options, model)
-    cache = _TimingCache(library, config, options.timing_cache)
+    cache = _TimingCache(library, config, options.timing_cache if options.level else "")  # level 0 measures nothing
     stop = _monitor(library, config, advance)
     work = functools.partial(network.builder.build_serialized_network, network.network, config)
     plan = _in_thread(work, stop, advance)
@@ -160,25 +158,6 @@ def _parser_error(error: Any) -> str:
     return " ".join(error.desc().split()) + (f" (node {node!r})" if node else "")
 
 
-TAIL = ("image:", "box_encodings", "class_logits", "class_scores", "boxes", "candidate")
-"""What the names of layers begin with that stay float32: normalisation, scores, decoding and TopK."""
-
-
-def _constrain(library: Library, network: Any) -> None:
-    """Keep layers float32 that must be, where TensorRT chooses types itself (8.6)."""
-    api = library.api
-    movers = {getattr(api.LayerType, name) for name in ("CONSTANT", "SHUFFLE", "SHAPE", "CAST", "CONCATENATION")}
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        outputs = [layer.get_output(number) for number in range(layer.num_outputs)]
-        if layer.type in movers or not layer.name.startswith(TAIL) or outputs[0].dtype != api.float32:
-            continue
-        layer.precision = api.float32
-        for number, output in enumerate(outputs):
-            if output.dtype == api.float32:
-                layer.set_output_type(number, api.float32)
-
-
 def _config(library: Library, network: _Network, precision: str, options: BuildOptions, model: SsdModel) -> Any:
     api = library.api
     config = network.builder.create_builder_config()
@@ -191,10 +170,14 @@ def _config(library: Library, network: _Network, precision: str, options: BuildO
         config.clear_flag(api.BuilderFlag.TF32)
     flags = list(options.flags)
     if not library.typed and precision == "fp16":
-        flags += ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
+        # No constraints: with float32 asked for in decoding and scores, 8.6.0 has no implementation of them (H200).
+        flags.append("FP16")
     if options.portable and not library.is_rtx:
         flags.append("VERSION_COMPATIBLE")
         config.hardware_compatibility_level = api.HardwareCompatibilityLevel.AMPERE_PLUS
+    sharing = getattr(getattr(api, "PreviewFeature", None), "PROFILE_SHARING_0806", None)
+    if sharing is not None:  # or a profile serves one context alone; later versions share without being asked
+        config.set_preview_feature(sharing, True)
     for name in flags:
         config.set_flag(_named(library, api.BuilderFlag, name))
     if options.tactics:

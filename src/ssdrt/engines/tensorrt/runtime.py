@@ -118,9 +118,16 @@ class TensorrtEngine:
         with self._lane() as lane:
             for start in range(0, len(images_rgb), lane.most):
                 part = images_rgb[start : start + lane.most]
-                lane.take(to_network(image, self._model.preprocessing.resizer.value) for image in part)
+                lane.take(map(self._pixels, part))
                 found += self._suppressed(lane, part, parameters)
         return found
+
+    def _pixels(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """What the network takes; a picture of its size as it is, which spares a copy."""
+        resizer = self._model.preprocessing.resizer.value
+        if resizer.kind == "fixed_shape" and image.shape[:2] == self._model.input_size:
+            return image
+        return to_network(image, resizer)
 
     def detect_on_gpu(self, pixels: Any, parameters: NmsParameters) -> list[Found]:
         """`detect` for pictures that lie on the GPU already, in the network's size.
@@ -223,12 +230,12 @@ class _Lane:
         self._graphs: dict[tuple[int, bool], Any] = {}
         self._size = 0  # pictures of the last batch
 
-    def take(self, pictures: Iterable[Floats]) -> None:
+    def take(self, pictures: Iterable[NDArray[Any]]) -> None:
         """Start the network on pictures (height, width, 3) from this machine's memory; rounded for a uint8 plan."""
         target = self._host("image")
         self._size = 0
         for picture in pictures:
-            if target.dtype == np.uint8:
+            if target.dtype == np.uint8 != picture.dtype:
                 np.rint(picture, out=target[self._size], casting="unsafe")
             else:
                 target[self._size] = picture

@@ -1,0 +1,66 @@
+"""What is in a plan: its header and our facts, which need no TensorRT, and on a GPU its layers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ssdrt.engines.tensorrt.library import Library
+from ssdrt.engines.tensorrt.plan_file import MAGIC, read_header, unpack
+
+
+@dataclass(frozen=True)
+class PlanLayer:
+    """A layer as TensorRT built it: many of the network's may have become one.
+
+    outputs: name, shape and format of each. tactic: the kernel, by name or number.
+    """
+
+    name: str
+    kind: str
+    outputs: tuple[str, ...]
+    tactic: str
+
+
+def plan_facts(data: bytes) -> dict[str, Any]:
+    """What can be told of a plan, ours or a bare one, without TensorRT.
+
+    Raises
+    ------
+    EngineError: it is no plan, or not all of one.
+    """
+    told: dict[str, Any] = {}
+    if data.startswith(MAGIC):
+        facts, data = unpack(data)
+        told = asdict(facts)
+    header = read_header(data)
+    return {
+        **told,
+        "family": header.family,
+        "version": ".".join(map(str, header.version)),
+        "bytes": len(data),
+    }
+
+
+def plan_layers(library: Library, engine: Any) -> tuple[PlanLayer, ...]:
+    """The layers of an ICudaEngine; names alone where it was built without detailed verbosity."""
+    inspector = engine.create_engine_inspector()
+    text = inspector.get_engine_information(library.api.LayerInformationFormat.JSON)
+    return read_layers(text)
+
+
+def read_layers(text: str) -> tuple[PlanLayer, ...]:
+    """The layers in the engine inspector's JSON."""
+    found = []
+    for one in json.loads(text, strict=False).get("Layers", []):  # 8.6 leaves line ends in its strings
+        if isinstance(one, str):
+            found.append(PlanLayer(one, "", (), ""))
+            continue
+        outputs = tuple(
+            f"{port.get('Name')} {'x'.join(map(str, port.get('Dimensions', ())))} {port.get('Format/Datatype', '')}"
+            for port in one.get("Outputs", [])
+        )
+        tactic = str(one.get("TacticName") or one.get("TacticValue") or "")
+        found.append(PlanLayer(str(one.get("Name", "")), str(one.get("LayerType", "")), outputs, tactic))
+    return tuple(found)
