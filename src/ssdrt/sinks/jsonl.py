@@ -3,13 +3,15 @@
 The record: {"source": str, "index": int, "time": float|null, "width": int, "height": int, "detections":
 [{"box": [x0, y0, x1, y1], "score": float, "class_id": int, "label": str}]}; boxes in pixels of the original picture,
 class ids as in the label map, best score first. With tracking each detection has "track_id": int|null; counts, zones,
-lines and events are further fields of the record.
+lines and events are further fields of the record. Between them stand the states of live sources: {"source": str,
+"state": str, "reason": str, "reconnects": int, "dropped": int, "at": seconds since 1970}.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,6 +23,7 @@ from ssdrt.detections import Detections
 from ssdrt.errors import SourceError, shorten
 from ssdrt.sinks.base import LineFile
 from ssdrt.sources.base import Frame, open_file
+from ssdrt.sources.status import Status
 
 MAX_LINE = 16_000_000  # bytes: some 100,000 detections
 
@@ -34,6 +37,12 @@ class JsonLines:
     def write(self, frame: Frame, found: Detections) -> None:
         """Append the record of one frame."""
         record = to_json(found, source=frame.source, index=frame.index, time=frame.time)
+        self._lines.append(json.dumps(record) + "\n")
+
+    def write_status(self, source: str, status: Status) -> None:
+        """Append how a live source is doing."""
+        record = {"source": source, "state": status.state, "reason": status.reason, "reconnects": status.reconnects,
+                  "dropped": status.dropped, "at": round(time.time(), 3)}  # fmt: skip
         self._lines.append(json.dumps(record) + "\n")
 
     def close(self) -> None:
@@ -67,23 +76,27 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Record]:
             except (ValueError, OverflowError, RecursionError) as error:
                 where = f"{shorten(os.fspath(path))!r}, line {number}"
                 raise SourceError(f"{where} is no record of detections: {shorten(str(error))}") from error
-            yield record
+            if record is not None:
+                yield record
 
 
-def _parse(line: bytes) -> Record:
+def _parse(line: bytes) -> Record | None:
+    """The record in a line; None for the state of a source."""
     if len(line) > MAX_LINE:
         raise ValueError(f"longer than {MAX_LINE} bytes")
     match json.loads(line):
         case {
             "source": str(source),
             "index": int(index),
-            "time": int() | float() | None as time,
+            "time": int() | float() | None as moment,
             "width": int(width),
             "height": int(height),
             "detections": list(rows),
             **extra,
         }:
-            return Record(source, index, time, _detections(rows, width, height, cast("dict[str, Any]", extra)))
+            return Record(source, index, moment, _detections(rows, width, height, cast("dict[str, Any]", extra)))
+        case {"source": str(), "state": str()}:
+            return None
     raise ValueError("source, index, time, width, height or detections is missing or of another type")
 
 

@@ -167,6 +167,8 @@ def _decode(channel: Channel, container: InputContainer, request: dict[str, Any]
     context.flags |= av.codec.context.Flags.low_delay
     rate = stream.average_rate or stream.guessed_rate
     channel.say(opened=context.name, rate=float(rate) if rate else None)
+    # HLS comes in segments, a file as fast as it can be read: their frames are due when their time stamps say so.
+    paced, begin = container.format.name == "hls" or (request["ends"] and container.duration), None
     damaged = 0
     for packet in container.demux(stream):
         try:
@@ -179,6 +181,9 @@ def _decode(channel: Channel, container: InputContainer, request: dict[str, Any]
                 damaged += 1
                 channel.say(damaged=damaged)
                 continue
+            if paced and frame.time is not None:
+                begin = time.monotonic() - frame.time if begin is None else begin
+                channel.closed.wait(max(begin + frame.time - time.monotonic(), 0))
             channel.put(frame.time, lambda frame=frame: to_rgb(frame, request["name"], request["max_pixels"]))
         if channel.closed.is_set():
             return

@@ -17,7 +17,7 @@ SENTENCES: dict[Kind, str] = {
     "timeout": "no answer",
     "tls": "the TLS connection failed: certificate or protocol",
     "codec": "what comes cannot be decoded",
-    "closed": "the connection was closed",
+    "closed": "the connection was closed or broken",
 }
 
 
@@ -63,7 +63,7 @@ def classify(error: Exception, log: str) -> Failure:
     by_number: dict[int | None, Kind] = {
         errno.ETIMEDOUT: "timeout", errno.ECONNREFUSED: "refused", errno.ENOENT: "not found", errno.ENODEV: "not found",
         errno.ENXIO: "not found", errno.ECONNRESET: "closed", errno.EPIPE: "closed", errno.EHOSTUNREACH: "timeout",
-        errno.ENETUNREACH: "timeout",
+        errno.ENETUNREACH: "timeout", errno.EIO: "closed",
     }  # fmt: skip
     kind = by_name.get(name) or by_number.get(number)
     if kind is not None:

@@ -27,6 +27,9 @@ KINDS = {
 }
 """Kind -> how it is written. An http address is looked at before it is taken for a stream: `url.is_stream`."""
 
+FILES = (".m3u8", ".mp4", ".mkv", ".webm", ".mov")
+"""Suffixes of http addresses that have an end, unless the server says of a playlist that it goes on."""
+
 RTSP = {"rtsp": "tcp", "rtspt": "tcp", "rtspu": "udp", "rtsps": "tcp"}
 """Scheme -> transport of the pictures; the names are GStreamer's."""
 
@@ -118,7 +121,7 @@ def _http(text: str) -> Stream:
         "fpsprobesize": "0",  # opening takes half as long
     }
     path = urllib.parse.urlsplit(text).path.lower()
-    return Stream(without_password(hide_credentials(text)), "av", text, options=options, ends=path.endswith(".m3u8"))
+    return Stream(without_password(hide_credentials(text)), "av", text, options=options, ends=path.endswith(FILES))
 
 
 def _camera(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
