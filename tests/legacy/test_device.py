@@ -34,7 +34,7 @@ def detect():
     return module
 
 
-@pytest.mark.parametrize("name", ["build_engine.py", "detect.py"])
+@pytest.mark.parametrize("name", ["build_engine.py", "detect.py", "onnx_engine.py"])
 def test_the_programs_are_python_3_6(name):
     text = (FOLDER / name).read_text()
     tree = ast.parse(text, feature_version=(3, 6))

@@ -22,14 +22,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--heads-only", action="store_true", help="end at the heads: no box decoding, scores and NMS")
     parser.add_argument("--opset", type=positive, default=17, metavar="N", help="ONNX opset, 11 to 22 (default: 17)")
+    parser.add_argument(
+        "--for",
+        dest="target",
+        choices=("trt6", "trt8", "trt8.2"),
+        default="trt8",
+        help=".uff: TensorRT 5 and 6, or 7 to 8.6 (default: trt8); .onnx: trt8.2 writes what TensorRT 8.0 to 8.6 of "
+        "JetPack 4.6 and 5 take, and the programs that build and run it there",
+    )
     uff = parser.add_argument_group("for .uff")
     uff.add_argument(
         "--preprocessor",
         metavar="SCRIPT.py",
         help="your graphsurgeon script, run as it is (default: the surgery is derived from the graph)",
-    )
-    uff.add_argument(
-        "--for", dest="target", choices=("trt6", "trt8"), default="trt8", help="TensorRT 5 and 6, or 7 to 8.6 (default)"
     )
 
 
@@ -59,6 +64,8 @@ def _write_uff(args: Namespace, path: Path) -> int:
     from ssdrt.legacy.convert import convert_to_uff
     from ssdrt.zoo import model_path
 
+    if args.target == "trt8.2":
+        raise SinkError("--for trt8.2 writes .onnx; a .uff is for trt6 or trt8")
     written = convert_to_uff(model_path(args.model), path, args.preprocessor, args.target)
     if not args.quiet:
         print("\n".join(str(one) for one in written))
@@ -71,6 +78,8 @@ def _write_onnx(args: Namespace, path: Path) -> int:
     from ssdrt.sinks.base import whole_file
 
     model = load_model(args.model)
+    if args.target == "trt8.2":
+        return _write_for_device(args, model, path)
     data = build_onnx(model, tail="heads" if args.heads_only else "detections", opset=args.opset)
     with whole_file(path) as file:
         file.write(data)
@@ -80,6 +89,20 @@ def _write_onnx(args: Namespace, path: Path) -> int:
         resizer = model.preprocessing.resizer.value
         if resizer.kind != "fixed_shape" and not resizer.pad:
             print("The network's input size depends on the picture; this file is for pictures of 640x480.")
+    return 0
+
+
+def _write_for_device(args: Namespace, model: SsdModel, path: Path) -> int:
+    from ssdrt.network.device import device_files
+    from ssdrt.sinks.base import whole_file
+
+    for name, content in device_files(model, path.stem).items():
+        with whole_file(path.with_name(name)) as file:
+            file.write(content)
+        if not args.quiet:
+            print(path.with_name(name))
+    if not args.quiet:
+        print(f"on the device: python3 onnx_engine.py build {path.name}")
     return 0
 
 
