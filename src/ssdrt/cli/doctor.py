@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from argparse import ArgumentParser, Namespace
 from importlib import metadata
+from pathlib import Path
 
 from ssdrt import __version__
 from ssdrt.cli.table import table
@@ -62,7 +64,25 @@ def _codecs() -> Rows:
         for feature, name in (("jpg", "JPEG"), ("zlib", "PNG"), ("libtiff", "TIFF"), ("webp", "WebP"))
         if features.check(feature)
     )
-    return [("Pillow", f"{_version('Pillow')} ({_licence('Pillow')}): {pillow}"), *_videos()]
+    return [("Pillow", f"{_version('Pillow')} ({_licence('Pillow')}): {pillow}"), *_videos(), *_live()]
+
+
+def _live() -> Rows:
+    """Which sources that never end can be read here."""
+    try:
+        formats = import_extra("av", "video", "cameras and streams").formats_available
+    except MissingExtra:
+        formats = set()
+    if formats:
+        streams = [name for name in ("rtsp", "hls", "mpjpeg") if name in formats]
+        devices = sorted(str(place) for place in Path("/dev").glob("video*"))
+        screen = "screen" if "x11grab" in formats and os.environ.get("DISPLAY") else "screen: no, DISPLAY is not set"
+        cameras = f"cameras: {', '.join(devices) or 'none at /dev/video*'}"
+        rows = [("live, PyAV", f"{', '.join(streams)}; {cameras}; {screen}")]
+    else:
+        rows = [("live, PyAV", "no: cameras and streams need pip install 'ssdrt[video]'; test: works without")]
+    launch = shutil.which("gst-launch-1.0")
+    return [*rows, ("live, GStreamer", launch or "no: gst: and csi: need gst-launch-1.0 (Debian: gstreamer1.0-tools)")]
 
 
 def _videos() -> Rows:
