@@ -13,6 +13,7 @@ from ssdrt.model import Fact, LabelMap
 
 MAX_BYTES = 10_000_000
 MAX_ID = 999_999  # the largest data sets have some 20,000 classes
+BESIDE = "read from the .labels.txt beside the graph"
 NO_CLASS = "???"  # how TensorFlow Lite's label files write an id without a class
 
 COCO = LabelMap(
@@ -179,3 +180,19 @@ def _unescape(escape: re.Match[bytes]) -> bytes:
 
 
 READERS = {".pbtxt": _read_pbtxt, ".txt": _read_txt, ".json": _read_json}
+
+
+def labels_beside(path: Path) -> LabelMap | None:
+    """The labels that a training left beside its graph, X.labels.txt beside X.pb; None where there are none.
+
+    Raises
+    ------
+    LabelError: the file is there and cannot be read.
+    """
+    labels = path.with_suffix(".labels.txt")
+    return read_labels(labels) if labels.is_file() else None
+
+
+def write_labels(labels: LabelMap) -> bytes:
+    """A .txt that `read_labels` reads: a line `ID: NAME` a class."""
+    return "".join(f"{number}: {name}\n" for number, name in sorted(labels.names.items())).encode()

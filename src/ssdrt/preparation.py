@@ -21,7 +21,8 @@ from ssdrt.compare import EXACT, difference
 from ssdrt.engines.base import Engine, engine_module, pick_engine
 from ssdrt.errors import BundleError, EngineError
 from ssdrt.graph import graph_from_bytes, read_bytes
-from ssdrt.model import LabelMap, Pair, SsdModel
+from ssdrt.labels import BESIDE, labels_beside
+from ssdrt.model import Fact, LabelMap, Pair, SsdModel
 from ssdrt.pipeline import detect_picture, graph_parameters
 from ssdrt.recover import recover
 from ssdrt.zoo import model_path
@@ -90,7 +91,17 @@ def prepare(
     if path.suffix in PLANS:
         return _from_plan(path)
     data = read_bytes(path)
-    return _from_graph(data, str(path), engine, precision, options or {})
+    return _named(_from_graph(data, str(path), engine, precision, options or {}), path)
+
+
+def _named(preparation: Preparation, path: Path) -> Preparation:
+    """With the names of classes that lie beside the graph; the cache knows graphs by content, and no files' names."""
+    labels = labels_beside(path)
+    if labels is None:
+        return preparation
+    bundle = preparation.bundle
+    named = replace(bundle.model, labels=Fact(labels, "", BESIDE))
+    return replace(preparation, bundle=replace(bundle, model=named))
 
 
 def _from_graph(data: bytes, name: str, engine: str, precision: str, options: Options) -> Preparation:

@@ -20,6 +20,7 @@ COMMANDS = {
     "build": "build a model for this machine, as one .ssdrt file",
     "bench": "measure latency and throughput",
     "eval": "measure accuracy on labelled pictures: AP, what a reduced precision costs, pictures a second",
+    "train": "learn to find other objects, from labelled pictures",
     "doctor": "say what can run here, what cannot, and what to type",
     "models": "list the models that are known by name",
 }

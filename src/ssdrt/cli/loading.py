@@ -7,7 +7,7 @@ from dataclasses import replace
 from ssdrt.bundle import load_bundle
 from ssdrt.detector import Detector
 from ssdrt.graph import read_graph
-from ssdrt.labels import read_labels
+from ssdrt.labels import BESIDE, labels_beside, read_labels
 from ssdrt.legacy.binary import looks_like_uff
 from ssdrt.legacy.reader import read_model
 from ssdrt.model import Fact, SsdModel
@@ -25,7 +25,10 @@ def load_model(name: str) -> SsdModel:
     path = model_path(name)
     if looks_like_uff(path):
         return read_model(path)
-    return load_bundle(path).model if path.suffix == ".ssdrt" else recover(read_graph(path))
+    if path.suffix == ".ssdrt":
+        return load_bundle(path).model
+    model, labels = recover(read_graph(path)), labels_beside(path)
+    return model if labels is None else replace(model, labels=Fact(labels, "", BESIDE))
 
 
 def open_detector(name: str, engine: str, precision: str, labels: str | None = None) -> Detector:

@@ -69,6 +69,11 @@ def duration(text: str) -> float:
         raise ArgumentTypeError(f"{text!r} is no time such as 90s, 10m or 1h") from None
 
 
+def at_least_zero(text: str) -> float:
+    """A finite number from 0."""
+    return 0.0 if text in ("0", "0.0") else seconds(text)
+
+
 def fraction(text: str) -> float:
     """A number from 0 to 1."""
     try:
