@@ -10,12 +10,14 @@ PICTURE := demo_out/picture.png
 
 .PHONY: demo test lint bench clean
 
-demo: .venv/with-openvino
+demo: .venv/with-demo
 	$(BIN)/python -m ssdrt.demo demo_out
+	$(BIN)/ssdrt detect person-hand demo_out/astronaut.png
+	$(BIN)/ssdrt detect person-hand demo_out/astronaut.png -o demo_out/astronaut_annotated.png
 	$(BIN)/ssdrt inspect $(MODEL)
 	$(BIN)/ssdrt detect $(MODEL) $(PICTURE) --labels $(LABELS)
 	$(BIN)/ssdrt detect $(MODEL) $(PICTURE) --labels $(LABELS) -o demo_out/annotated.png --json demo_out/found.jsonl
-	@echo "The annotated picture is demo_out/annotated.png, the detections are in demo_out/found.jsonl."
+	@echo "The annotated pictures are demo_out/astronaut_annotated.png and demo_out/annotated.png, the detections are in demo_out/found.jsonl."
 
 test: .venv/with-dev
 	$(BIN)/python -m pytest

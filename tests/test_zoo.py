@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ssdrt import zoo
+from ssdrt.detector import Detector
 from ssdrt.errors import MissingExtra, ZooError
 from ssdrt.zoo import Archive, fetch, fetch_archive, list_models, model_path
 
@@ -242,3 +243,13 @@ def test_table_of_archives():
 @pytest.mark.parametrize("text", ["model.pb", "missing.pb", "folder/name", "./name"])
 def test_paths_are_not_zoo_names(text):
     assert str(model_path(text)) in (text, text.removeprefix("./"))
+
+
+def test_our_own_model_comes_with_the_package_and_its_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDRT_HOME", str(tmp_path))
+    path = model_path("person-hand")
+    assert path.stat().st_size < 10_000_000
+    with Detector.open("person-hand", engine="reference") as detector:
+        assert detector.labels.names == {1: "person", 2: "hand"}
+        assert detector.model.input_size == (300, 300)
+    assert not (tmp_path / "zoo").exists()

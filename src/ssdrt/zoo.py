@@ -1,7 +1,8 @@
-"""Official pre-trained SSDs by name: downloaded on first use, checked, unpacked and kept.
+"""Models by name: our own, which comes with the package, and official ones, which are downloaded on first use.
 
-They lie in the folder `zoo` of `bundle.home()`: NAME.tar.gz as it was downloaded, NAME/frozen_inference_graph.pb, and
-NAME.sha384 for the archives whose checksum was first seen here. Without a network, put NAME.tar.gz there by hand.
+The downloads are checked, unpacked and kept, in the folder `zoo` of `bundle.home()`: NAME.tar.gz as it was downloaded,
+NAME/frozen_inference_graph.pb, and NAME.sha384 for the archives whose checksum was first seen here. Without a network,
+put NAME.tar.gz there by hand.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ ARCHIVES = (
     Archive("ssd_mobilenet_v1_coco_2017_11_17"),
 )
 
+INCLUDED = {"person-hand": Path(__file__).parent / "models" / "person_hand.pb"}
+"""Name -> graph in this package; its class names lie beside it. docs/person-hand.md tells what it is."""
+
 
 def graph_path(archive: Archive) -> Path:
     """Where the graph of an archive lies once it is unpacked."""
@@ -80,6 +84,8 @@ def model_path(name: str | Path) -> Path:
     ZooError: as `fetch`; a name without folder or suffix that is no file is taken for a zoo name.
     """
     path = Path(name)
+    if str(name) in INCLUDED and not path.exists():
+        return INCLUDED[str(name)]
     if path.exists() or path.name != str(name) or path.suffix:
         return path
     return fetch(str(name))
@@ -99,7 +105,7 @@ def fetch(name: str, *, quiet: bool = False) -> Path:
     """
     archive = next((archive for archive in ARCHIVES if archive.name == name), None)
     if archive is None:
-        near = difflib.get_close_matches(name, [archive.name for archive in ARCHIVES], n=2, cutoff=0.5)
+        near = difflib.get_close_matches(name, [*INCLUDED, *(archive.name for archive in ARCHIVES)], n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "ssdrt models lists the names"
         raise ZooError(f"{shorten(name)!r} is neither a file nor a model of the zoo; {hint}")
     return fetch_archive(archive, quiet=quiet)
