@@ -37,6 +37,15 @@ def test_folder_finds_every_input_again(tmp_path, make_frame, nothing, labels):
     assert open_source(str(tmp_path / "out" / "clip.mp4")).length == 3
 
 
+def test_sources_in_turns_have_a_video_each(tmp_path, make_frame, nothing, labels):
+    sink = open_sink(str(tmp_path / "out"), labels, together=2)
+    frames = [make_frame(source, index, index / 10) for index in range(4) for source in ("camera:0", "rtsp://host/a")]
+    write(sink, frames, nothing)
+    assert {path.name: open_source(str(path)).length for path in (tmp_path / "out").iterdir()} == {
+        "camera_0.mp4": 4, "a.mp4": 4,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("codec", list(recording.CODECS))
 @pytest.mark.parametrize("suffix", list(recording.FORMATS))
 def test_video_keeps_every_frame_and_its_time(tmp_path, make_frame, nothing, labels, monkeypatch, suffix, codec):

@@ -109,7 +109,7 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
         detect, settings = detection(args, detector)
         controls, viewers = Controls(settings), viewers_of(args, detector)
         outputs = args.output + ([f"jsonl:{args.json}"] if args.json else [])
-        sinks: list[Sink] = [open_sink(output, detector.labels, args.segment) for output in outputs]
+        sinks: list[Sink] = [open_sink(output, detector.labels, args.segment, len(streams)) for output in outputs]
         if not (sinks or viewers or args.show):
             sinks = [Printer(with_table=False)]
         begin = time.perf_counter()

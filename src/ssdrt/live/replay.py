@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ssdrt.detections import Detections
-from ssdrt.errors import LabelError, SourceError, SsdrtError, shorten
+from ssdrt.errors import LabelError, SourceError, shorten
 from ssdrt.sinks.jsonl import Record, read_jsonl
-from ssdrt.sources.base import Frame, Item
+from ssdrt.sources.base import Frame
 from ssdrt.track.analytics import Analytics, Options
 from ssdrt.track.selection import wanted
 
@@ -65,37 +65,29 @@ class Records:
 
 
 class Replay:
-    """Goes through a video once more.
+    """Goes through the frames of a video and its records, both in the order of time.
 
     matched: how many frames had a record so far.
     """
 
-    def __init__(self, records: Iterable[Record], analytics: Analytics, options: Options) -> None:
-        """What to join, and what to choose of it.
+    def __init__(self, records: Iterable[Record], analytics: Analytics) -> None:
+        """Records of one video in the order of its frames, and what to do with them once more."""
+        self._records = iter(records)
+        self._next = next(self._records, None)
+        self._analytics = analytics
+        self.matched = 0
+
+    def join(self, frame: Frame, options: Options) -> tuple[Frame, Detections]:
+        """A frame with what of its record is wanted; later frames come in later calls.
 
         Parameters
         ----------
-        records: of the video, in the order of its frames.
         options: `score_threshold` and `classes`, as for `Detector.detect`.
         """
-        self._records = iter(records)
-        self._next = next(self._records, None)
-        self._analytics, self._options = analytics, options
-        self.matched = 0
-
-    def frames(self, items: Iterable[Item], failed: Callable[[SsdrtError], None]) -> Iterator[tuple[Frame, Detections]]:
-        """Every frame with what was found in it; `failed` is told of those that cannot be read."""
-        for item in items:
-            try:
-                frame = item.read()
-            except SourceError as error:
-                failed(error)
-                continue
-            found = self._found(frame)
-            if self._analytics:
-                yield self._analytics(frame, found, self._options)
-            else:
-                yield frame, found[wanted(found, self._options["score_threshold"], self._options["classes"])]
+        found = self._found(frame)
+        if self._analytics:
+            return self._analytics(frame, found, options)
+        return frame, found[wanted(found, options["score_threshold"], options["classes"])]
 
     def _found(self, frame: Frame) -> Detections:
         """What was found in a frame; nothing, if it has no record."""

@@ -34,7 +34,7 @@ SUFFIXES = (
 )
 
 
-def open_sink(text: str, labels: LabelMap, segment: float | None = None) -> Sink:
+def open_sink(text: str, labels: LabelMap, segment: float | None = None, together: int = 1) -> Sink:
     """Open an output.
 
     Parameters
@@ -45,6 +45,7 @@ def open_sink(text: str, labels: LabelMap, segment: float | None = None) -> Sink
         The kinds are those of `KINDS`; `folder`, `crops` and `yolo` take a folder, which is made if need be.
     labels: the model's label map, for the names in the YOLO output.
     segment: seconds after which a video goes on in the next file; None: never.
+    together: how many sources give their frames in turns; each has its own video in a folder.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def open_sink(text: str, labels: LabelMap, segment: float | None = None) -> Sink
     except OSError as error:
         raise SinkError(f"{shorten(path)!r} cannot be made: {error.strerror}") from error
     if kind == "folder":
-        return AnnotatedFolder(path, segment)
+        return AnnotatedFolder(path, segment, together)
     return YoloLabels(path, labels) if kind == "yolo" else Crops(path)
 
 

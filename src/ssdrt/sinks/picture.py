@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from ssdrt.detections import Detections
@@ -49,33 +50,42 @@ class AnnotatedPicture:
 class AnnotatedFolder:
     """Writes every photo as STEM.SUFFIX, and every video as STEM.mp4, their detections drawn in."""
 
-    def __init__(self, folder: str, segment: float | None = None) -> None:
-        self._folder, self._segment = Path(folder), segment
+    def __init__(self, folder: str, segment: float | None = None, together: int = 1) -> None:
+        """Use a folder that is there.
+
+        Parameters
+        ----------
+        segment: as for `AnnotatedVideo`.
+        together: how many videos come frame by frame in turns, as those of cameras do; a video is finished when so
+            many others had frames after its last.
+        """
+        self._folder, self._segment, self._together = Path(folder), segment, together
         self._taken: set[str] = set()
-        self._video: AnnotatedVideo | None = None
-        self._source = ""
+        self._videos: dict[str, AnnotatedVideo] = {}  # of a source, the one that waited longest first
 
     def write(self, frame: Frame, found: Detections) -> None:
         """Write one photo, or one frame to the video of its source."""
-        if frame.source != self._source:
-            self.close()
         if frame.time is None:
             suffix = Path(frame.source).suffix.lower()
             name = output_stem(frame, self._taken) + (suffix if suffix in FORMATS else ".png")
             save_annotated(self._folder / name, frame, found)
             return
-        if self._video is None:
+        video = self._videos.pop(frame.source, None)
+        if video is None:
+            while len(self._videos) >= self._together:
+                self._videos.pop(next(iter(self._videos))).close()
             still = Frame(frame.image, frame.source, 0, None)
             path = self._folder / f"{output_stem(still, self._taken)}.mp4"
-            self._video = AnnotatedVideo(str(path), self._segment)
-            self._source = frame.source
-        self._video.write(frame, found)
+            video = AnnotatedVideo(str(path), self._segment)
+        self._videos[frame.source] = video
+        video.write(frame, found)
 
     def close(self) -> None:
-        """Finish the video that is being written, if one is."""
-        if self._video is not None:
-            self._video.close()
-            self._video = None
+        """Finish the videos that are being written."""
+        with ExitStack() as stack:
+            for video in self._videos.values():
+                stack.callback(video.close)
+            self._videos = {}
 
 
 def save_annotated(path: Path, frame: Frame, found: Detections) -> None:
