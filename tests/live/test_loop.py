@@ -1,6 +1,7 @@
 """The live loop with the synthetic scene: fresh frames, several sources, viewers and sinks, and the end of it."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from ssdrt.detections import Detections
 from ssdrt.errors import SinkError, SourceError
 from ssdrt.live.board import Controls, Settings
-from ssdrt.live.loop import run_live
+from ssdrt.live.loop import LiveRun, run_live, wait_until_closed
 from ssdrt.sources.scene import read_index
 from ssdrt.sources.stream import parse_stream
 
@@ -83,6 +84,26 @@ def test_several_sources_are_served_by_one_detector():
     assert {frame.image.shape for frame in sink.frames} == {(240, 320, 3), (120, 160, 3)}
     assert len(done.statuses) == 2
     assert [state for state in sink.states if state[1] == "ONLINE"]
+
+
+def test_with_more_frames_than_can_be_detected_in_every_source_has_its_turn():
+    streams = [replace(parse_stream("test:?size=160x120&rate=100"), name=name) for name in "abc"]
+    order = []
+
+    def detect(frame, settings):
+        order.append(frame.source)
+        for feed in live._feeds:  # as long as it takes the others to have a new frame
+            feed.source.wait(20)
+        if len(order) == 30:
+            live.board.close()
+        return nothing(frame, settings)
+
+    live = LiveRun(streams, detect, Controls(Settings(0.3)))
+    live.start()
+    wait_until_closed(live.board)
+    live.close()
+    live.check()
+    assert min(map(order.count, "abc")) >= 5
 
 
 def test_a_viewer_ends_the_run_and_is_closed():

@@ -6,9 +6,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -100,7 +100,7 @@ class LiveRun:
         self.writers = [Writer(sink) for sink in sinks]
         self._detect, self._controls, self._on_status = detect, controls, on_status
         self._feeds = [_Feed(self, stream, patience) for stream in streams]
-        self._turn = threading.Semaphore(workers)
+        self._turns = _Turns(workers)
         self._pool = ThreadPoolExecutor(max(len(streams), 1), thread_name_prefix="ssdrt live")
         self._futures: list[Future[None]] = []
         self._alone = False
@@ -164,7 +164,7 @@ class LiveRun:
             if settings.paused:
                 self.board.wait(sys.maxsize, PAUSE)
             elif feed.source.wait(0.5):
-                with self._turn:
+                with self._turns.next():
                     arrival = feed.source.take()
                     if arrival is None:
                         continue
@@ -209,3 +209,25 @@ class _Feed:
         with self._lock:
             self._snapshot = replace(self._snapshot, status=status)
             return self._snapshot
+
+
+class _Turns:
+    """Detection in a few frames at once, in the order in which the sources ask for it."""
+
+    def __init__(self, at_once: int) -> None:
+        self._news = threading.Condition()
+        self._asked, self._admitted = 0, at_once
+
+    @contextmanager
+    def next(self) -> Iterator[None]:
+        """Wait for the turn; it is over when the context is left."""
+        with self._news:
+            number = self._asked
+            self._asked += 1
+            self._news.wait_for(lambda: number < self._admitted)
+        try:
+            yield
+        finally:
+            with self._news:
+                self._admitted += 1
+                self._news.notify_all()

@@ -132,10 +132,15 @@ class LiveSource:
     def take(self, seconds: float = 1.0) -> Arrival | None:
         """The newest frame, which is none that was taken before; None when none came in time."""
         with self._news:
-            self._arrival, self._asked = None, True
-            if self._process is not None:
-                self._process.ask()
-            self._news.wait_for(lambda: self._ended or self._arrival is not None, seconds)
+            self._arrival, process = None, self._process
+            if process is not None and not self._asked:  # a second answer would be written while the first is read
+                process.ask()
+            self._asked = True
+            self._news.wait_for(
+                lambda: self._ended or self._arrival is not None or process not in (None, self._process), seconds
+            )
+            if self._arrival is None:  # what does not come now is not waited for again
+                self._give_up()
             arrival, self._arrival = self._arrival, None
             return arrival
 
@@ -183,7 +188,9 @@ class LiveSource:
             return self._hear(process, patience)
         finally:
             with self._news:
-                self._process = None
+                self._process, self._asked = None, False
+                self._give_up()
+                self._news.notify_all()
             process.close()
 
     def _hear(self, process: CaptureProcess, patience: Patience) -> tuple[str, str, int, float]:
@@ -237,9 +244,14 @@ class LiveSource:
             number = self._before + message["frame"]
             frame = Frame(image, self.name, number - 1, self._clock.time(message["stamp"], message["at"]))
             self._arrival = Arrival(frame, message["at"])
-            self._dropped += number - self._seen - 1
-            self._seen, self._asked = number, False
+            self._dropped += max(number - self._seen - 1, -1)  # it comes after all when it had been given up
+            self._seen, self._asked = max(number, self._seen), False
             self._news.notify_all()
+
+    def _give_up(self) -> None:
+        """Count what came and was not taken as dropped."""
+        self._dropped += self._came - self._seen
+        self._seen = self._came
 
     def _change(self, state: State, reason: str) -> None:
         with self._news:
