@@ -65,10 +65,10 @@ class Bench:
         )
         memories = [self.memory(contents[buffer].tobytes()) for buffer in sorted(contents)]
         constants = Constants()
-        Builder(plan, batch, Memory((0,) * len(sizes), 0), constants).launch(0, tactic)
+        Builder(plan, batch, Memory((0,) * len(sizes), 0), constants).launches(0, tactic)
         weights = self.memory(constants.data())
         places = Memory(tuple(one.address for one in memories), weights.address)
-        self.run([Builder(plan, batch, places, constants).launch(0, tactic)])
+        self.run(Builder(plan, batch, places, constants).launches(0, tactic))
         found = self.read(memories[step.target.buffer].address, contents[step.target.buffer].shape, np.float16)
         for one in (*memories, weights):
             one.free()

@@ -8,7 +8,17 @@ import pytest
 from engines.cuda.gpu import Bench, bench, needs_gpu  # noqa: F401
 from ssdrt.engines.cuda.executor import Memory, run_step
 from ssdrt.engines.cuda.launch import OPERATIONS
-from ssdrt.engines.cuda.plan import Convolution, Depthwise, Elementwise, Enlarge, Finish, GlobalPool, Pool, View
+from ssdrt.engines.cuda.plan import (
+    Convolution,
+    Depthwise,
+    Elementwise,
+    Enlarge,
+    Finish,
+    GlobalPool,
+    Pool,
+    Separable,
+    View,
+)
 from ssdrt.engines.cuda.tactics import tactics
 
 pytestmark = needs_gpu
@@ -24,10 +34,11 @@ def view(buffer, height, width, channels, stride=None, offset=0):
     return View(buffer, height, width, channels, stride or channels, offset)
 
 
-def check(bench, step, batch, sizes, tolerance=2e-3):  # noqa: F811
+def check(bench, step, batch, sizes, tolerance=2e-3, other=()):  # noqa: F811
     contents = {buffer: normal(batch, size).astype(np.float16) for buffer, size in enumerate(sizes)}
     target = step.target
-    contents[target.buffer][:] = np.nan
+    for buffer in (target.buffer, *other):
+        contents[buffer][:] = np.nan
     for tactic in tactics(step, batch, bench.device):
         found, plan = bench.step(step, tactic, contents, batch)
         memory = Memory(plan, batch)
@@ -121,6 +132,25 @@ def test_depthwise(bench, size, window, strides, pads, dilations, batch):  # noq
     source, target = view(0, *size, 40), view(1, height, width, 40, 56, 8)
     step = Depthwise("d", source, target, weights, normal(40), strides, pads, dilations, Finish("relu6"))
     check(bench, step, batch, [size[0] * size[1] * 40, height * width * 56])
+
+
+@pytest.mark.parametrize("batch", [1, 5, 40])
+@pytest.mark.parametrize(
+    ("size", "channels", "columns"),
+    [((19, 19), 512, 512), ((10, 10), 1024, 1024), ((38, 38), 64, 128), ((7, 5), 24, 64), ((33, 21), 72, 320)],
+)
+def test_separable(bench, size, channels, columns, batch):  # noqa: F811
+    if channels * columns * batch > 1 << 23:
+        pytest.skip("too long for the executor")
+    pixels = size[0] * size[1]
+    weights, middle = normal(3, 3, channels, scale=0.3), view(1, *size, channels)
+    same = (1, 1, 1, 1)
+    first = Depthwise(
+        "d", view(0, *size, channels), middle, weights, normal(channels), (1, 1), same, (1, 1), Finish("relu6")
+    )
+    point = convolution(middle, view(2, *size, columns), finish=Finish("relu6" if batch > 1 else "none"))
+    step = Separable("s", first, point)
+    check(bench, step, batch, [pixels * channels, pixels * channels, pixels * columns], 4e-3, other={1})
 
 
 @pytest.mark.parametrize("kind", ["max", "average"])

@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from ssdrt.engines.cuda import ends, launch
+from ssdrt.engines.cuda import ends, launch, stem
 
 pytest.importorskip("cuda.bindings.nvrtc")
 from ssdrt.engines.cuda import compiler
@@ -14,6 +14,8 @@ STRUCTS = {
     "depthwise.cu": {"Depthwise": launch.DepthwiseStruct, "Divider": launch.DividerStruct},
     "pixels.cu": {"Pixels": launch.PixelsStruct},
     "image.cu": {"Image": ends.ImageStruct, "Picture": ends.PictureStruct, "Fetch": ends.FetchStruct},
+    "hopper.cu": {"Product": launch.ProductStruct},
+    "stem.cu": {"Stem": stem.StemStruct},
     "tail.cu": {"Tail": ends.TailStruct, "Options": ends.OptionsStruct, "Scores": ends.ScoresStruct},
 }
 
@@ -23,12 +25,16 @@ def test_fields_lie_where_the_compiler_puts_them(file, monkeypatch):
     lines = []
     for name, struct in STRUCTS[file].items():
         lines.append(f'static_assert(sizeof({name}) == {ctypes.sizeof(struct)}, "{name}");')
-        for field, *_ in struct._fields_:
+        for field in (name for name, *_ in struct._fields_ if name != "unused"):
             offset = getattr(struct, field).offset
             lines.append(f'static_assert(__builtin_offsetof({name}, {field}) == {offset}, "{name}.{field}");')
     if file == "tail.cu":
         lines.append(f'static_assert(sizeof(Shared) <= {ends.SHARED}, "Shared");')
         lines.append(f'static_assert(CAPACITY == {ends.CAPACITY} && THREADS == {ends.THREADS}, "sizes");')
+    if file == "stem.cu":
+        lines.append(
+            f'static_assert(TOTAL == {stem.SHARED} && ACROSS == {stem.ACROSS} && DOWN == {stem.DOWN}, "sizes");'
+        )
     text = compiler.sources()
     text["probe.cu"] = text[file] + "\n".join(lines) + "\n__global__ void probe() {}\n"
     monkeypatch.setattr(compiler, "sources", lambda: text)

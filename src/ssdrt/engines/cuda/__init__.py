@@ -5,19 +5,27 @@ What can be chosen and how it all fits together: docs/cuda.md.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from ssdrt.engines.cuda import compiler, driver
+from ssdrt.engines.cuda import compiler, driver, stem
 from ssdrt.engines.cuda.ends import plan_kernels, tail
 from ssdrt.engines.cuda.launch import Builder, Constants, Memory
 from ssdrt.engines.cuda.planner import plan_network
-from ssdrt.engines.cuda.tactics import Device, Tactic, choose
+from ssdrt.engines.cuda.tactics import Device, Tactic, as_lists, choose, from_lists
 from ssdrt.errors import EngineError, MissingExtra
 from ssdrt.model import SsdModel
+from ssdrt.progress import progress
 
 if TYPE_CHECKING:
     from ssdrt.engines.cuda.plan import Plan
     from ssdrt.engines.cuda.runtime import CudaEngine
+
+UNTUNED = "SSDRT_CUDA_UNTUNED"
+"""Set in the environment, it leaves out the measuring of kernels when a plan is built."""
+
+SECONDS = 60.0
+"""Of measuring, at most."""
 
 OLDEST = 75
 """Generation (compute capability 7.5) of the oldest GPU that the kernels are written for."""
@@ -56,11 +64,20 @@ def build(model: SsdModel, precision: str) -> bytes:  # noqa: ARG001
     ------
     EngineError: NVRTC is missing or refuses a kernel.
     """
-    return build_for(model, driver.Gpu().device())
+    gpu = driver.Gpu()
+    if os.environ.get(UNTUNED):
+        return build_for(model, gpu.device())
+    from ssdrt.engines.cuda.tuner import tune
+
+    plan = plan_network(model)
+    with progress("choosing kernels", None, "measured") as advance:
+        measured = tune(gpu, plan, SECONDS, advance)
+    gpu.release()
+    return build_for(model, gpu.device(), measured)
 
 
-def build_for(model: SsdModel, device: Device) -> bytes:
-    """A plan for any GPU, present or not.
+def build_for(model: SsdModel, device: Device, measured: dict[int, list[Tactic]] | None = None) -> bytes:
+    """A plan for any GPU, present or not; with measured tactics of some batch sizes, or by rules of thumb.
 
     Raises
     ------
@@ -70,12 +87,17 @@ def build_for(model: SsdModel, device: Device) -> bytes:
 
     plan, constants = plan_network(model), Constants()
     chosen = {batch: choose(plan, batch, device) for batch in BATCHES}
+    if measured is not None:
+        chosen = {batch: measured[min(size for size in measured if size >= batch)] for batch in BATCHES}
     wanted = {*plan_kernels(model), *network_kernels(plan, model, chosen, constants)}
+    if device.generation == 90 and stem.has_stem(plan, model):
+        stem.stem(Builder(plan, 1, Memory((0,) * len(plan.slots), 0), constants), model, 0)
+        wanted.add(stem.KERNEL)
     code = compiler.compile_kernels(wanted, device.architecture)
     facts = {
         "architecture": device.architecture,
         "kernels": compiler.digest(),
-        "tactics": [[batch, [list(vars(tactic).values()) for tactic in steps]] for batch, steps in chosen.items()],
+        "tactics": [[batch, [as_lists(tactic) for tactic in steps]] for batch, steps in chosen.items()],
         "constants": constants.places,
     }
     return compiler.dump_code(facts, code, constants.data())
@@ -88,7 +110,8 @@ def network_kernels(
     wanted = set()
     for batch, steps in chosen.items():
         maker = Builder(plan, batch, Memory((0,) * len(plan.slots), 0), constants)
-        wanted |= {(one.file, one.name) for one in (maker.launch(i, tactic) for i, tactic in enumerate(steps))}
+        for index, tactic in enumerate(steps):
+            wanted |= {(one.file, one.name) for one in maker.launches(index, tactic)}
         tail(maker, model, {}, 1)
     return wanted
 
@@ -110,7 +133,7 @@ def load(model: SsdModel, plan: bytes, precision: str, streams: int) -> CudaEngi
             f"this plan is for {facts['architecture']} and kernels {facts['kernels']}, not for {device.architecture} "
             f"and {compiler.digest()}; build it again"
         )
-    tactics = {batch: [Tactic(*values) for values in steps] for batch, steps in facts["tactics"]}
+    tactics = {batch: [from_lists(values) for values in steps] for batch, steps in facts["tactics"]}
     return CudaEngine(
         gpu, model, plan_network(model), tactics, code, Constants(facts["constants"], constants), min(streams, 4)
     )

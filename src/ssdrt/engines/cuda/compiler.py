@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from ssdrt.engines.cuda.wgmma import wgmma_header
 from ssdrt.errors import EngineError, import_extra
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90a", "sm_100", "sm_120")
@@ -31,7 +32,8 @@ class Code:
 def sources() -> dict[str, str]:
     """File name -> text of the kernels."""
     folder = resources.files("ssdrt.engines.cuda") / "kernels"
-    return {file.name: file.read_text() for file in folder.iterdir() if file.name.endswith((".cu", ".cuh"))}
+    texts = {file.name: file.read_text() for file in folder.iterdir() if file.name.endswith((".cu", ".cuh"))}
+    return {**texts, "wgmma.cuh": wgmma_header()}
 
 
 @functools.cache

@@ -110,8 +110,15 @@ class DeviceMemory:
         self.address = int(checked(gpu.driver.cuMemAlloc(max(size, 256))))
 
     def upload(self, data: bytes) -> None:
-        """Copy bytes to its start, and wait."""
+        """Copy bytes to its start, and wait until they are there: of few bytes of ordinary memory the copy alone
+        returns before, and our streams do not wait for it."""
         checked(self._gpu.driver.cuMemcpyHtoD(self.address, data, len(data)))
+        checked(self._gpu.driver.cuCtxSynchronize())
+
+    def fill(self, value: int) -> None:
+        """Every byte, and wait."""
+        checked(self._gpu.driver.cuMemsetD8(self.address, value, self.size))
+        checked(self._gpu.driver.cuCtxSynchronize())
 
     def free(self) -> None:
         """Give it back."""
@@ -173,6 +180,8 @@ class Stream:
             attributes.append(attribute)
         config.attrs, config.numAttrs = attributes, len(attributes)
         pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.parameters))
+        if launch.map is not None:
+            encode(self._gpu, launch)
         function = functions[launch.file, launch.name]
         checked(driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
 
@@ -201,6 +210,29 @@ class Stream:
         if self.handle is not None:
             self._gpu.driver.cuStreamDestroy(self.handle)
             self.handle = None
+
+
+def encode(gpu: Gpu, launch: Launch) -> None:
+    """Write a launch's map into the first bytes of its struct, as the driver encodes it."""
+    driver, source = gpu.driver, launch.map
+    assert source is not None
+    swizzle = driver.CUtensorMapSwizzle
+    encoded = checked(
+        driver.cuTensorMapEncodeTiled(
+            driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+            len(source.sizes),
+            source.address,
+            [driver.cuuint64_t(size) for size in source.sizes],
+            [driver.cuuint64_t(pitch) for pitch in source.pitches],
+            [driver.cuuint32_t(size) for size in source.box],
+            [driver.cuuint32_t(1)] * len(source.sizes),
+            driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
+            swizzle.CU_TENSOR_MAP_SWIZZLE_128B if source.swizzled else swizzle.CU_TENSOR_MAP_SWIZZLE_NONE,
+            driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+            driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        )
+    )
+    ctypes.memmove(ctypes.addressof(launch.parameters), encoded.getPtr(), 128)
 
 
 def load_functions(gpu: Gpu, code: dict[tuple[str, str], Any]) -> tuple[dict[tuple[str, str], Any], list[Any]]:

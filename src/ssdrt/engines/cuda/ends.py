@@ -49,7 +49,7 @@ class ImageStruct(ctypes.Structure):
 class FetchStruct(ctypes.Structure):
     """`Fetch` of image.cu."""
 
-    _fields_ = (("source", c_void_p), ("target", c_void_p))
+    _fields_ = (("source", c_void_p), ("target", c_void_p), ("count", c_longlong))
 
 
 class OptionsStruct(ctypes.Structure):
@@ -120,9 +120,9 @@ def image(build: Builder, model: SsdModel, source: Source, address: int) -> Laun
     return Launch(file, name, (-(-parameters.work // 256), 1), 256, parameters, step="input")
 
 
-def fetch(source: int, target: int) -> Launch:
-    """From the host's staging memory to the GPU's, as many bytes as the first number there says."""
-    return Launch("image.cu", "fetch", (128, 1), 256, FetchStruct(source, target), step="fetch")
+def fetch(source: int, target: int, count: int) -> Launch:
+    """From the host's staging memory to the GPU's, `count` pieces of 16 bytes."""
+    return Launch("image.cu", "fetch", (-(-count // 256), 1), 256, FetchStruct(source, target, count), step="fetch")
 
 
 def scores_kernel(model: SsdModel) -> tuple[str, str]:

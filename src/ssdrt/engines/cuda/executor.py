@@ -20,6 +20,7 @@ from ssdrt.engines.cuda.plan import (
     GlobalPool,
     Plan,
     Pool,
+    Separable,
     Step,
     View,
 )
@@ -69,6 +70,10 @@ def run_plan(plan: Plan, image: Floats, dtype: type[np.floating[Any]] = np.float
 
 def run_step(step: Step, memory: Memory) -> None:
     """One step, from its views to its view."""
+    if isinstance(step, Separable):
+        run_step(step.depthwise, memory)
+        run_step(step.point, memory)
+        return
     source = memory.view(step.source).astype(np.float32)
     with np.errstate(over="ignore"):
         memory.view(step.target)[...] = _computed(step, source, memory)
@@ -92,6 +97,7 @@ def _computed(step: Step, x: Floats, memory: Memory) -> Floats:
     if isinstance(step, Enlarge):
         size = (step.target.height, step.target.width)
         return reference.resize(Resize("", ("",), *size, step.method, step.align_corners, step.half_pixel_centers), x)
+    assert isinstance(step, Elementwise)
     return _elementwise(step, x, memory)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.engines.cuda.packing import pack_columns, pack_weights
+from ssdrt.engines.cuda.packing import pack_columns, pack_tiles, pack_weights
 from ssdrt.engines.cuda.plan import (
     Convolution,
     Depthwise,
@@ -21,6 +21,7 @@ from ssdrt.engines.cuda.plan import (
     GlobalPool,
     Plan,
     Pool,
+    Separable,
     Step,
     View,
 )
@@ -46,7 +47,20 @@ OPERATIONS = {
         )
     )
 }
+PROCESSORS = 132  # multiprocessors of the GPUs that hopper.cu is for; a smaller one takes turns
 LARGEST = 65504.0  # finite number of fp16
+
+
+@dataclass(frozen=True)
+class Map:
+    """What the copy engine is told of a source of fp16: its address; sizes, innermost first, in numbers; bytes from one
+    element of each dimension but the first to the next; the box that one copy brings; whether it is swizzled by 128."""
+
+    address: int
+    sizes: tuple[int, ...]
+    pitches: tuple[int, ...]
+    box: tuple[int, ...]
+    swizzled: bool
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,7 @@ class Launch:
     shared: int = 0
     cluster: int = 1
     step: str = ""
+    map: Map | None = None  # whose 128 bytes the struct starts with
 
 
 # --- structs, field by field those of the kernels -------------------------------------------------------------------
@@ -122,6 +137,26 @@ class PixelsStruct(ctypes.Structure):
         *((name, c_int) for name in ("top", "left", "operation", "by_channel")),
         *((name, c_float) for name in ("fill", "third", "scale_y", "scale_x", "shift", "rounding")),
         *((name, DividerStruct) for name in ("of_chunks", "of_row", "of_image")),
+    )
+
+
+class ProductStruct(ctypes.Structure):
+    """`Product` of hopper.cu."""
+
+    _fields_ = (
+        ("map", ctypes.c_ubyte * 128),
+        *(
+            (name, c_void_p)
+            for name in ("weights", "bias", "depthwise_weights", "depthwise_bias", "residual", "target")
+        ),
+        *((name, c_longlong) for name in ("target_image", "residual_image")),
+        *((name, c_int) for name in ("pixels", "columns", "steps", "row_tiles", "column_tiles")),
+        *((name, c_int) for name in ("rows", "width", "depthwise_stride")),
+        *((name, c_int) for name in ("target_stride", "residual_stride", "residual_width", "residual_shift")),
+        *((name, c_uint) for name in ("depthwise_low", "depthwise_high")),
+        ("finish", FinishStruct),
+        *((name, DividerStruct) for name in ("of_image", "of_row", "of_tile", "of_height", "of_strip")),
+        ("unused", ctypes.c_ubyte * 60),
     )
 
 
@@ -200,14 +235,22 @@ class Builder:
         """Address of a constant."""
         return self.memory.constants + self.constants.add(key, make)
 
-    def launch(self, index: int, tactic: Tactic) -> Launch:
-        """The launch of a step."""
+    def launches(self, index: int, tactic: Tactic) -> list[Launch]:
+        """The launches of a step."""
         step = self.plan.steps[index]
-        return MAKERS[type(step)](self, index, step, tactic)
+        if isinstance(step, Separable) and tactic.inner:
+            first, second = tactic.inner
+            return [
+                depthwise(self, f"{index} Depthwise", step.depthwise, first),
+                convolution(self, f"{index} Convolution", step.point, second),
+            ]
+        return [MAKERS[type(step)](self, str(index), step, tactic)]
 
 
-def convolution(build: Builder, index: int, step: Convolution, tactic: Tactic) -> Launch:
+def convolution(build: Builder, index: str, step: Convolution, tactic: Tactic) -> Launch:
     """A dense convolution, by tiles or for few pixels."""
+    if tactic.kernel.startswith("product"):
+        return product(build, index, step, tactic)
     kernel_height, kernel_width, channels, columns = step.weights.shape
     source, target = step.source, step.target
     chunks_of_pixel = channels // 8
@@ -240,7 +283,72 @@ def convolution(build: Builder, index: int, step: Convolution, tactic: Tactic) -
     )
 
 
-def depthwise(build: Builder, index: int, step: Depthwise, tactic: Tactic) -> Launch:
+def _product(build: Builder, key: str, step: Convolution, tactic: Tactic) -> ProductStruct:
+    """What both kernels of hopper.cu need of a 1x1 convolution."""
+    target, columns, wide = step.target, step.target.channels, tactic.columns
+    tiles = -(-columns // wide)
+    parameters = ProductStruct(
+        weights=build.constant(f"{key} tiles {wide}", lambda: pack_tiles(step.weights[0, 0], wide)),
+        bias=build.constant(f"{key} bias {wide}", lambda: np.pad(step.bias, (0, tiles * wide - columns))),
+        target=build.address(target), target_image=build.image(target), target_stride=target.stride,
+        pixels=build.batch * target.height * target.width, columns=columns, steps=-(-step.source.channels // 64),
+        column_tiles=tiles // tactic.parts, finish=finish_struct(step.finish),
+        of_image=divider(target.height * target.width), of_row=divider(target.width),
+        of_tile=divider(tiles // tactic.parts), of_height=divider(target.height), of_strip=divider(1),
+        rows=build.batch * target.height, width=target.width,
+    )  # fmt: skip
+    residual = step.finish.residual
+    if residual is not None:
+        parameters.residual, parameters.residual_image = build.address(residual), build.image(residual)
+        parameters.residual_stride, parameters.residual_width = residual.stride, residual.width
+        parameters.residual_shift = step.finish.upsampling - 1
+    return parameters
+
+
+def product(build: Builder, index: str, step: Convolution, tactic: Tactic) -> Launch:
+    """A 1x1 convolution by wgmma: as many blocks as there are multiprocessors, or tiles."""
+    source, parameters = step.source, _product(build, index, step, tactic)
+    parameters.row_tiles = -(-parameters.pixels // 128)
+    sizes, pitch = (source.channels, parameters.pixels), 2 * source.stride
+    return Launch(
+        "hopper.cu", tactic.kernel, (min(parameters.row_tiles * parameters.column_tiles, PROCESSORS), 1),
+        tactic.threads, parameters, tactic.shared, step=step.name,
+        map=Map(build.address(source), sizes, (pitch,), (64, 128), swizzled=True),
+    )  # fmt: skip
+
+
+def separable(build: Builder, index: str, step: Separable, tactic: Tactic) -> Launch:
+    """A depthwise convolution and a 1x1 as one kernel."""
+    source, first = step.source, step.depthwise
+    parameters = _product(build, index, step.point, tactic)
+    tall = tactic.rows == 10
+    width = 12 if tall else 20
+    strips = -(-source.width // width)
+    parameters.row_tiles = strips * -(-parameters.rows // tactic.rows)
+    parameters.of_strip = divider(strips)
+    filled = -source.channels % 64
+    parameters.depthwise_stride = source.channels + filled
+    parameters.depthwise_weights = build.constant(
+        f"{index} depthwise weights",
+        lambda: np.pad(first.weights.reshape(9, -1), ((0, 0), (0, filled))).astype(np.float16),
+    )
+    parameters.depthwise_bias = build.constant(
+        f"{index} depthwise bias", lambda: np.pad(first.bias, (0, filled)).astype(np.float16)
+    )
+    limits = finish_struct(first.finish)
+    for name, value in (("depthwise_low", limits.low), ("depthwise_high", limits.high)):
+        setattr(parameters, name, int(np.float16(value).view(np.uint16)) * 0x10001)
+    sizes = (source.channels, source.width, parameters.rows)
+    pitches = (2 * source.stride, 2 * source.stride * source.width)
+    clusters = min(parameters.row_tiles * parameters.column_tiles, PROCESSORS // tactic.parts)
+    return Launch(
+        "hopper.cu", tactic.kernel, (clusters * tactic.parts, 1), tactic.threads, parameters, tactic.shared,
+        tactic.parts, step.name,
+        Map(build.address(source), sizes, pitches, (64, width + 2, tactic.rows + 2), swizzled=False),
+    )  # fmt: skip
+
+
+def depthwise(build: Builder, index: str, step: Depthwise, tactic: Tactic) -> Launch:
     """A depthwise convolution; tactic.columns neighbouring pixels a thread."""
     source, target = step.source, step.target
     strips = -(-target.width // tactic.columns)
@@ -270,7 +378,7 @@ def _pixels(build: Builder, step: Pool | GlobalPool | Enlarge | Elementwise) -> 
     )  # fmt: skip
 
 
-def pool(build: Builder, index: int, step: Pool, tactic: Tactic) -> Launch:  # noqa: ARG001
+def pool(build: Builder, index: str, step: Pool, tactic: Tactic) -> Launch:  # noqa: ARG001
     """A pool."""
     parameters = _pixels(build, step)
     parameters.window_y, parameters.window_x = step.window
@@ -279,13 +387,13 @@ def pool(build: Builder, index: int, step: Pool, tactic: Tactic) -> Launch:  # n
     return Launch("pixels.cu", tactic.kernel, (-(-parameters.work // 128), 1), 128, parameters, step=step.name)
 
 
-def global_pool(build: Builder, index: int, step: GlobalPool, tactic: Tactic) -> Launch:  # noqa: ARG001
+def global_pool(build: Builder, index: str, step: GlobalPool, tactic: Tactic) -> Launch:  # noqa: ARG001
     """A global pool: 64 channels of a picture a block."""
     grid = (-(-step.target.channels // 64), build.batch)
     return Launch("pixels.cu", tactic.kernel, grid, 256, _pixels(build, step), step=step.name)
 
 
-def enlarge(build: Builder, index: int, step: Enlarge, tactic: Tactic) -> Launch:  # noqa: ARG001
+def enlarge(build: Builder, index: str, step: Enlarge, tactic: Tactic) -> Launch:  # noqa: ARG001
     """A `Resize`, with the scales that engines/reference.py computes."""
     parameters = _pixels(build, step)
     scales = []
@@ -297,7 +405,7 @@ def enlarge(build: Builder, index: int, step: Enlarge, tactic: Tactic) -> Launch
     return Launch("pixels.cu", tactic.kernel, (-(-parameters.work // 128), 1), 128, parameters, step=step.name)
 
 
-def elementwise(build: Builder, index: int, step: Elementwise, tactic: Tactic) -> Launch:
+def elementwise(build: Builder, index: str, step: Elementwise, tactic: Tactic) -> Launch:
     """An operation on every element."""
     parameters = _pixels(build, step)
     parameters.operation, parameters.third, parameters.fill = OPERATIONS[step.operation], step.third, step.fill
@@ -328,7 +436,7 @@ def _padding_only_last(sources: NDArray[np.int32]) -> bool:
     return int((sources == -1).sum()) < 8 and bool((np.diff((sources == -1).astype(int)) >= 0).all())
 
 
-Maker: TypeAlias = Callable[[Builder, int, Any, Tactic], Launch]
+Maker: TypeAlias = Callable[[Builder, str, Any, Tactic], Launch]
 
 MAKERS: dict[type[Step], Maker] = {
     Convolution: convolution,
@@ -337,5 +445,6 @@ MAKERS: dict[type[Step], Maker] = {
     Enlarge: enlarge,
     GlobalPool: global_pool,
     Pool: pool,
+    Separable: separable,
 }
 """Step kind -> what launches it."""

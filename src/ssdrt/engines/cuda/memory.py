@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssdrt.engines.cuda.plan import Step, reads
+from ssdrt.engines.cuda.plan import Separable, Step, reads
 
 
 def assign_slots(
@@ -18,7 +18,10 @@ def assign_slots(
     born, last = {first: -1}, dict.fromkeys(kept, len(steps))
     for index, step in enumerate(steps):
         born.setdefault(step.target.buffer, index)
-        for view in (*reads(step), step.target):
+        inner = [step.depthwise.target] if isinstance(step, Separable) else []
+        for view in inner:
+            born.setdefault(view.buffer, index)
+        for view in (*reads(step), *inner, step.target):
             last[view.buffer] = max(last.get(view.buffer, index), index)
     sizes: list[int] = []
     free_from: list[int] = []

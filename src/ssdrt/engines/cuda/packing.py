@@ -27,6 +27,18 @@ def column_order(columns: int) -> NDArray[np.int64]:
     return order
 
 
+def pack_tiles(weights: Floats, tile: int) -> NDArray[np.float16]:
+    """(in, out) weights of a 1x1 as (column tiles, K steps, tile columns, 8 chunks, 8) fp16, chunk c of column n at
+    place c ^ (n & 7): see hopper.cu."""
+    columns = weights.shape[1]
+    steps, tiles = -(-len(weights) // 64), -(-columns // tile)
+    filled = np.zeros((steps * 64, tiles * tile), np.float16)
+    filled[: len(weights), :columns] = np.clip(weights, -65504, 65504)
+    ordered = filled[:, column_order(tiles * tile)].reshape(steps, 8, 8, tiles, tile).transpose(3, 0, 4, 1, 2)
+    column = np.arange(tile)[:, None]
+    return np.ascontiguousarray(ordered[:, :, column, np.arange(8)[None] ^ (column & 7)])
+
+
 def pack_weights(weights: Floats) -> NDArray[np.float16]:
     """(kh, kw, in, out) as (K steps, packed columns, 4 chunks, 8) fp16, chunks swizzled: see convolution.cu."""
     columns = weights.shape[3]

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.model import Floats, Layer, Pads, Pair
+from ssdrt.model import Floats, Pads, Pair
 
 ALIGNMENT = 8
 """Channels of one 16-byte access."""
@@ -150,7 +150,26 @@ class Elementwise:
     third: float = 0.0
 
 
-Step: TypeAlias = Convolution | Depthwise | Pool | GlobalPool | Enlarge | Elementwise
+@dataclass(frozen=True)
+class Separable:
+    """A depthwise convolution and the 1x1 behind it: one kernel, or two with the value between them in its view."""
+
+    name: str
+    depthwise: Depthwise
+    point: Convolution
+
+    @property
+    def source(self) -> View:
+        """What the depthwise one reads."""
+        return self.depthwise.source
+
+    @property
+    def target(self) -> View:
+        """What the 1x1 writes."""
+        return self.point.target
+
+
+Step: TypeAlias = Convolution | Depthwise | Separable | Pool | GlobalPool | Enlarge | Elementwise
 
 
 @dataclass(frozen=True)
@@ -180,11 +199,12 @@ class Plan:
     buffers: tuple[int, ...]
     slots: tuple[int, ...]
     slot_of: tuple[int, ...]
-    layers: tuple[tuple[Layer, ...], ...] = field(default=(), repr=False)  # of each step, for reports
 
 
 def reads(step: Step) -> list[View]:
     """The views that a step reads."""
+    if isinstance(step, Separable):
+        return [step.source, *reads(step.point)[1:]]
     found = [step.source]
     if isinstance(step, (Convolution, Depthwise)) and step.finish.residual is not None:
         found.append(step.finish.residual)

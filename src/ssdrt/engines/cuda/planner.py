@@ -23,10 +23,12 @@ from ssdrt.engines.cuda.plan import (
     HeadLayout,
     Plan,
     Pool,
+    Separable,
     Step,
     Value,
     View,
     padded,
+    reads,
 )
 from ssdrt.errors import ModelError
 from ssdrt.model import (
@@ -81,8 +83,30 @@ def plan_network(model: SsdModel) -> Plan:
     draft.copy_loose_heads()
     image, head = draft.values[IMAGE].view, draft.head
     kept = {head.logits_buffer, head.boxes_buffer}
-    slots, slot_of = assign_slots(draft.steps, draft.buffers, image.buffer, kept)
-    return Plan(image, tuple(draft.steps), head, tuple(draft.buffers), slots, slot_of, tuple(draft.layers))
+    steps = joined(draft.steps)
+    slots, slot_of = assign_slots(steps, draft.buffers, image.buffer, kept)
+    return Plan(image, tuple(steps), head, tuple(draft.buffers), slots, slot_of)
+
+
+def joined(steps: list[Step]) -> list[Step]:
+    """Every depthwise step and the 1x1 that alone reads what it makes as one."""
+    readers: dict[int, list[Step]] = {}
+    for step in steps:
+        for view in reads(step):
+            readers.setdefault(view.buffer, []).append(step)
+    pairs: dict[int, Depthwise] = {}
+    for step in steps:
+        behind = readers.get(step.target.buffer, [])
+        if isinstance(step, Depthwise) and len(behind) == 1 and isinstance(behind[0], Convolution):
+            only = behind[0]
+            if only.source == step.target and only.weights.shape[:2] == (1, 1) and only.strides == (1, 1):
+                pairs[id(only)] = step
+    taken = {id(step) for step in pairs.values()}
+    return [
+        Separable(step.name, pairs[id(step)], step) if isinstance(step, Convolution) and id(step) in pairs else step
+        for step in steps
+        if id(step) not in taken
+    ]
 
 
 class Network:
@@ -252,7 +276,6 @@ class Draft:
         self.network = network
         self.buffers: list[int] = []
         self.steps: list[Step] = []
-        self.layers: list[tuple[Layer, ...]] = []
         self.values: dict[str, Value] = {}
         self.group = Group((), Draft.add_convolution)
         self.concat_views: dict[str, View] = {}
@@ -269,7 +292,6 @@ class Draft:
     def push(self, step: Step) -> None:
         """Append a step."""
         self.steps.append(step)
-        self.layers.append(self.group.layers)
 
     # places
 

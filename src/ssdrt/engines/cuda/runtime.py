@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.engines.base import Found
-from ssdrt.engines.cuda import ends, staging
+from ssdrt.engines.cuda import ends, staging, stem
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, PinnedMemory, Stream, checked, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.plan import Plan
@@ -29,6 +29,9 @@ MOST = 100
 
 FETCHED = 1 << 20
 """Bytes up to which a single picture is read by a kernel from the host's memory, instead of being copied first."""
+
+FETCH = 1 << 15
+"""Bytes that such a kernel reads are a multiple of this: there is a graph for each number of them."""
 
 MAPPED = 4
 """Pictures up to which detections are written straight into the host's memory, which is polled."""
@@ -48,6 +51,7 @@ class CudaEngine:
         self.gpu, self.model, self.plan, self.tactics = gpu, model, plan, tactics
         self.most = max(MOST, model.nms.max_total.value)
         self.functions, self._modules = load_functions(gpu, code)
+        self.reads_bytes = stem.KERNEL in code
         self.constants = constants
         self.constant_memory = DeviceMemory(gpu, constants.size)
         self.constant_memory.upload(constants.data())
@@ -166,20 +170,27 @@ class Lane:
             np.copyto(array[at : at + image.size].reshape(image.shape), image)
             at += staging.aligned(image.size)
         fetched = batch == 1 and size <= FETCHED
-        array[:4].view(np.int32)[0] = staging.aligned(size) // 16
+        source = self._kind(sizes)
         if not fetched:
             self.stream.copy(self._device.address, self._host.address, size)
-        return self._found("fetched" if fetched else "pictures", batch, len(images))
+        if fetched:
+            source = f"{source} {-(-size // FETCH)}"
+        return self._found(source, batch, len(images))
+
+    def _kind(self, sizes: Sequence[tuple[int, ...]]) -> str:
+        """Whether pictures of these sizes can be read as they are, or go through the resizer."""
+        engine = self._engine
+        return "bytes" if engine.reads_bytes and all(size == engine.model.input_size for size in sizes) else "pictures"
 
     def detect_resident(
         self, pictures: Sequence[tuple[int, int, int]], parameters: NmsParameters
     ) -> list[Found | None]:
         """Detections of pictures that are on the GPU already: (address, height, width) each, bytes in C order."""
-        self.prepare_resident(pictures, parameters)
-        return self._found("pictures", filled_up(len(pictures)), len(pictures))
+        source = self.prepare_resident(pictures, parameters)
+        return self._found(source, filled_up(len(pictures)), len(pictures))
 
-    def prepare_resident(self, pictures: Sequence[tuple[int, int, int]], parameters: NmsParameters) -> None:
-        """The head of the staging memory for pictures on the GPU, and the graph of their batch."""
+    def prepare_resident(self, pictures: Sequence[tuple[int, int, int]], parameters: NmsParameters) -> str:
+        """The head of the staging memory for pictures on the GPU; the kind of input that a graph of them has."""
         engine, batch = self._engine, filled_up(len(pictures))
         layout = staging.Layout(batch, engine.model.num_classes.value)
         self._reserve(batch, layout.pixels)
@@ -193,6 +204,8 @@ class Lane:
             table[index].pixels = pictures[min(index, len(pictures) - 1)][0]
         self.stream.copy(self._device.address, self._host.address, layout.pixels)
         self.stream.wait()
+        aligned = all(address % 4 == 0 for address, _, _ in pictures)
+        return self._kind(sizes) if aligned else "pictures"
 
     def replay(self, source: str, batch: int) -> None:
         """Start a graph; its input must have been prepared."""
@@ -286,15 +299,25 @@ class Lane:
             staging.Layout(batch, engine.model.num_classes.value),
             self._device.address,
         )
-        network = [build.launch(index, tactic) for index, tactic in enumerate(engine.tactics[batch])]
+        network = self._network(build, batch)
         if source == "floats":
             first = ends.image(build, engine.model, "floats", start + layout.pixels)
             return [first, *network, ends.scores(build, engine.model, rest.scores, rest.boxes)]
         places = {name: start + getattr(layout, name) for name in ("options", "thresholds", "windows")}
         places |= {"scores": rest.scores, "lists": rest.lists, "counts": rest.counts, "found": rest.found_at}
-        before = [ends.fetch(self._host.address, start)] if source == "fetched" else []
-        first = ends.image(build, engine.model, "pictures", start + layout.pictures)
+        kind, *pieces = source.split()
+        before = [ends.fetch(self._host.address, start, int(one) * FETCH // 16) for one in pieces]
+        if kind == "bytes":
+            first = stem.stem(build, engine.model, start + layout.pictures)
+            network = self._network(build, batch, stem.STEPS)
+        else:
+            first = ends.image(build, engine.model, "pictures", start + layout.pictures)
         return [*before, first, *network, *ends.tail(build, engine.model, places, engine.most)]
+
+    def _network(self, build: Builder, batch: int, first: int = 0) -> list[Launch]:
+        """The plan's steps from `first` on."""
+        tactics = enumerate(self._engine.tactics[batch])
+        return [one for index, tactic in tactics if index >= first for one in build.launches(index, tactic)]
 
     def graph(self, source: str, batch: int) -> Any:
         """The graph from a kind of input to detections, or, of floats, to scores; recorded when first needed."""
@@ -336,7 +359,7 @@ class Rest:
         starts = np.cumsum([0, *(-(-size // 256) * 256 for size in (*sizes, found))]).tolist()
         self._memory = DeviceMemory(engine.gpu, starts[-1])
         self.scores, self.boxes, self.lists, self.counts, on_gpu = (self._memory.address + at for at in starts[:5])
-        checked(engine.gpu.driver.cuMemsetD8(self.counts, 0, 4 * batch))
+        self._memory.fill(0)  # the counters of candidates; `tail` leaves them so
         self.found = PinnedMemory(engine.gpu, found)
         self.found_at = self.found.address if batch <= MAPPED else on_gpu
 

@@ -1,7 +1,6 @@
 """The bytes that go to the GPU with every call, in one piece: a head of fixed size, then the pixels.
 
-At the head's start stands how many 16-byte pieces the whole has; then options, thresholds, windows and the table of
-pictures, for the batch that the staging was made for.
+In the head stand options, thresholds, windows and the table of pictures, for the batch that the staging was made for.
 """
 
 from __future__ import annotations

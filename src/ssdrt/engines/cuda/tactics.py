@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssdrt.engines.cuda.plan import Convolution, Depthwise, Enlarge, GlobalPool, Plan, Pool, Step
+from ssdrt.engines.cuda.plan import Convolution, Depthwise, Enlarge, Finish, GlobalPool, Plan, Pool, Separable, Step
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Tactic:
     threads: int = 128
     shared: int = 0
     parts: int = 1
+    inner: tuple[Tactic, ...] = ()  # of the two kernels of a `Separable` that is not one
 
 
 TILES = ((128, 128, 64, 32), (128, 64, 32, 32), (128, 32, 32, 32), (64, 64, 32, 32), (64, 32, 16, 32))
@@ -53,6 +54,8 @@ def tactics(step: Step, batch: int, device: Device) -> list[Tactic]:
         return _convolution(step, batch, device)
     if isinstance(step, Depthwise):
         return _depthwise(step, batch, device)
+    if isinstance(step, Separable):
+        return _separable(step, batch, device)
     if isinstance(step, Pool):
         return [Tactic(f"pool<{'true' if step.kind == 'max' else 'false'}>")]
     if isinstance(step, GlobalPool):
@@ -67,6 +70,8 @@ def _convolution(step: Convolution, batch: int, device: Device) -> list[Tactic]:
     point = step.weights.shape[:2] == (1, 1) and step.strides == (1, 1) and not any(step.pads)
     k_steps = -(-step.weights.shape[0] * step.weights.shape[1] * step.weights.shape[2] // 32)
     found: list[tuple[float, Tactic]] = []
+    if device.generation == 90 and point:
+        found += _products(step, pixels, columns, device)
     slots = 4 if device.generation >= 80 else 2
     for rows, wide, warp_rows, warp_columns in TILES:
         blocks = -(-pixels // rows) * -(-columns // wide)
@@ -90,6 +95,78 @@ def _convolution(step: Convolution, batch: int, device: Device) -> list[Tactic]:
         cost = waves * 2 * (-(-k_steps // (8 * parts)) + 4) * (tiles * 16 + 32) * 4.0
         found.append((cost, Tactic(f"few_pixels<{tiles}>", 16 * tiles, 32, 256, 0, parts)))
     return [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
+
+
+PRODUCTS = (256, 224, 192, 160, 128, 96, 64)
+"""Columns of a tile of `product`."""
+
+
+def _products(step: Convolution, pixels: int, columns: int, device: Device) -> list[tuple[float, Tactic]]:
+    """By wgmma; the two widths that waste least."""
+    found = []
+    k_steps = -(-step.source.channels // 64)
+    plain = "true" if _is_plain(step.finish) else "false"
+    for wide in PRODUCTS:
+        column_tiles = -(-columns // wide)
+        tiles = -(-pixels // 128) * column_tiles
+        shared = 4 * (128 + wide) * 128 + 4 * column_tiles * wide + 64 + 1024
+        waves = -(-tiles // device.processors)
+        # Cycles over 8: products of a step, the epilogue, filling the pipeline; in the unit of the other estimates.
+        cost = waves * (k_steps * (wide + 32) + 1.5 * wide + 250) * 0.55
+        if tiles < device.processors // 2:
+            cost *= 4  # too few blocks to hide how long each of them waits
+        if shared <= device.shared:
+            found.append((cost, Tactic(f"product<{wide},4,{plain}>", 128, wide, 288, shared)))
+    return sorted(found, key=lambda one: one[0])[:2]
+
+
+def _is_plain(finish: Finish) -> bool:
+    return finish.residual is None and finish.scale == 1 and finish.activation in ("none", "relu", "relu6")
+
+
+def _separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
+    """Two kernels; or one, where the copy engine can bring halos and there are tiles enough."""
+    depthwise, point = step.depthwise, step.point
+    firsts, seconds = tactics(depthwise, batch, device), tactics(point, batch, device)[:4]
+    # The best of each is what counts; a pair of any two would only be measured more often.
+    pairs = [(firsts[0], second) for second in seconds] + [(first, seconds[0]) for first in firsts[1:]]
+    apart = [Tactic("apart", inner=pair) for pair in pairs]
+    fits = (
+        device.generation == 90
+        and (depthwise.weights.shape[:2], depthwise.strides, depthwise.pads, depthwise.dilations)
+        == ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
+        and _is_plain(depthwise.finish)
+        and _is_plain(point.finish)
+        and point.target.channels <= 1024
+    )
+    if not fits:
+        return apart
+    columns = point.target.channels
+    wide = 256 if columns > 128 else 128 if columns > 64 else 64
+    producers, slots, halos = (1, 3, 3) if wide == 256 else (2, 4, 4)
+    column_tiles = -(-columns // wide)
+    sharing = 2 if column_tiles % 2 == 0 else 1
+    width = step.target.width
+    tall = -(-width // 12) * 12 < -(-width // 20) * 20
+    along, down = (3, 5) if tall else (5, 3)
+    halo = -(-(along * 4 + 2) * (down * 2 + 2) * 128 // 1024) * 1024
+    shared = slots * (128 + wide) * 128 + halos * halo + 768 + 4096 + (2 * slots + halos) * 8 + 1024
+    name = f"separable<{'true' if tall else 'false'},{wide},{producers},{slots},{halos},{sharing}>"
+    together = Tactic(name, 10 if tall else 6, wide, (3 + producers) * 128, shared, sharing)
+    tiles = -(-batch * step.target.height // together.rows) * -(-width // (along * 4)) * column_tiles
+    return [together, *apart] if tiles >= device.processors else [*apart, together]
+
+
+def as_lists(tactic: Tactic) -> list[object]:
+    """For JSON."""
+    *own, _ = vars(tactic).values()
+    return [*own, [as_lists(one) for one in tactic.inner]]
+
+
+def from_lists(values: list[object]) -> Tactic:
+    """What `as_lists` made."""
+    *own, inner = values
+    return Tactic(*own, tuple(from_lists(one) for one in inner))  # type: ignore[call-arg, arg-type, attr-defined]
 
 
 def _depthwise(step: Depthwise, batch: int, device: Device) -> list[Tactic]:

@@ -100,22 +100,20 @@ __global__ void __launch_bounds__(256) resize_image(const __grid_constant__ Imag
   store_pixel(p, i, rgb);
 }
 
-// From pinned memory of the host to the GPU, without a copy node: for one picture the node costs more than its bytes. The
-// first number of the source says how many 16-byte pieces there are.
+// From pinned memory of the host to the GPU, without a copy node: for one picture the node costs more than its bytes. How
+// many pieces there are is said by the launch: blocks that asked the host for it waited for each other, a microsecond each.
 struct Fetch {
   const uint4* source;
   uint4* target;
+  long long count;
 };
 
 __global__ void __launch_bounds__(256) fetch(const __grid_constant__ Fetch p) {
   let_later_kernels_start();
   wait_for_earlier_kernels();
-  __shared__ int count;  // one read a block: 32,768 threads that each asked the host for it took a millisecond
-  if (threadIdx.x == 0) asm volatile("ld.global.cv.u32 %0, [%1];" : "=r"(count) : "l"(p.source));
-  __syncthreads();
-  for (int i = blockIdx.x * 256 + threadIdx.x; i < count; i += gridDim.x * 256) {
-    uint4 v;
-    asm volatile("ld.global.cv.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p.source + i));
-    p.target[i] = v;
-  }
+  const int i = blockIdx.x * 256 + threadIdx.x;
+  if (i >= p.count) return;
+  uint4 v;
+  asm volatile("ld.global.cv.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p.source + i));
+  p.target[i] = v;
 }

@@ -1,0 +1,29 @@
+"""`wgmma.cuh`: one function for each width of the matrix unit of sm_90a, too long to write by hand."""
+
+from __future__ import annotations
+
+WIDTHS = (32, 64, 96, 128, 160, 192, 224)
+
+
+def wgmma_header() -> str:
+    """wgmma<COLUMNS>(sums, a, b, add): sums (64 x COLUMNS, fp32) = or += a (64 x 16) * b (16 x COLUMNS), in fp16."""
+    functions = [_function(columns) for columns in WIDTHS]
+    declaration = (
+        "template <int COLUMNS>\nstatic __device__ __forceinline__ "
+        "void wgmma(float (&d)[COLUMNS / 2], unsigned long long a, unsigned long long b, int add);\n"
+    )
+    return "\n".join(["#pragma once", declaration, *functions])
+
+
+def _function(columns: int) -> str:
+    count = columns // 2
+    names = ", ".join(f"%{i}" for i in range(count))
+    outputs = ", ".join(f'"+f"(d[{i}])' for i in range(count))
+    return (
+        "template <>\n__device__ __forceinline__ void "
+        f"wgmma<{columns}>(float (&d)[{count}], unsigned long long a, unsigned long long b, int add) {{\n"
+        f'  asm volatile("{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{count + 2}, 0;\\n'
+        f"wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.f16.f16 {{{names}}}, "
+        f'%{count}, %{count + 1}, p, 1, 1, 0, 0;\\n}}"'
+        f' : {outputs} : "l"(a), "l"(b), "r"(add));\n}}\n'
+    )
