@@ -98,7 +98,7 @@ def test_graphs(entry, tmp_path):
     kinds = Counter(type(step).__name__ for step in plan.steps)
     products = sum(isinstance(layer, (Conv, DepthwiseConv)) for layer in model.layers)
     assert kinds["Convolution"] + kinds["Depthwise"] <= products
-    assert sum(plan.slots) < 0.5 * sum(plan.buffers)
+    assert sum(plan.slots) < 0.7 * sum(plan.buffers)
     written = {plan.image.buffer}
     for step in plan.steps:
         assert all(view.buffer in written for view in reads(step))
