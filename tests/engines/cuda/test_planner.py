@@ -21,7 +21,7 @@ from ssdrt.recover import recover
 from tiny_ssd import tiny_pixels, tiny_ssd
 
 MODELS = Path(__file__).parents[4] / "shared" / "models"
-SMALL = 30_000_000  # bytes of graphs whose plans are run; of larger ones the plan is only made
+SMALL = 16_000_000  # bytes of graphs whose plans are run; of larger ones the plan is only made
 
 
 def normalised(model, pixels):
