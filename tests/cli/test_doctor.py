@@ -31,6 +31,16 @@ def test_doctor_warns_of_a_cache_that_cannot_be_written(ssdrt, monkeypatch):
     assert "set SSDRT_HOME" in ssdrt("doctor")[1]
 
 
+def test_self_test_runs_every_engine_in_every_precision(ssdrt):
+    code, out, _ = ssdrt("doctor", "--self-test")
+    assert code == 0
+    lines = out.split("self-test\n")[1].splitlines()
+    assert any(line.split()[:1] == ["reference"] for line in lines)
+    differences = [float(line.split()[2]) for line in lines if line.split()[:1] == ["fp32"] and "failed" not in line]
+    assert len(differences) >= 1
+    assert max(differences) < 1e-3
+
+
 def test_machine():
     assert processor().endswith(f"{available_processors()} of {__import__('os').cpu_count()} processors")
     assert all(name.islower() for name in abilities())

@@ -19,6 +19,7 @@ from gpu_stand_in import (
 )
 from ssdrt.engines import reference, tensorrt
 from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan, network_bytes
+from ssdrt.engines.tensorrt.inspection import read_layers
 from ssdrt.engines.tensorrt.library import Messages, find_library, open_library
 from ssdrt.engines.tensorrt.plan_file import check_plan, pack, read_header, unpack
 from ssdrt.engines.tensorrt.runtime import check_facts
@@ -87,6 +88,14 @@ def test_a_plan_of_another_model_is_refused():
     check_facts(facts, plan, model, stand_in_library(None))
     with pytest.raises(EngineError, match="its anchors are others"):
         check_facts(facts, plan, other, stand_in_library(None))
+
+
+def test_layers_are_read_from_what_the_inspector_says():
+    text = """{"Layers": ["plain", {"Name": "a\n+ b", "LayerType": "CaskConvolution", "TacticName": "sm80_x",
+        "Outputs": [{"Name": "c", "Dimensions": [1, 8], "Format/Datatype": "Half"}]}], "Bindings": []}"""
+    plain, conv = read_layers(text.replace("\\n", "\n"))
+    assert (plain.name, plain.kind) == ("plain", "")
+    assert (conv.kind, conv.tactic, conv.outputs) == ("CaskConvolution", "sm80_x", ("c 1x8 Half",))
 
 
 # --- at work, on stand-ins ------------------------------------------------------------------------------------------

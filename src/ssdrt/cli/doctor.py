@@ -17,15 +17,22 @@ Rows = list[tuple[str, str]]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """There are none but those of every command."""
+    """Whether to try what is there."""
+    parser.add_argument(
+        "--self-test",
+        action="store_true",
+        help="build and run a small model on every engine in every precision, and compare: paste it into an issue",
+    )
     parser.epilog = "Nothing is changed, nothing is downloaded."
 
 
-def run(args: Namespace) -> int:  # noqa: ARG001
+def run(args: Namespace) -> int:
     """Print one section after the other."""
     for title, rows in (("machine", _machine()), ("engines", _engines()), ("pictures and videos", _codecs()),
                         ("other packages", _packages()), ("files", _files())):  # fmt: skip
         print(f"{title}\n{table(rows, 'll')}\n")
+    if args.self_test:
+        print(f"self-test\n{table(_self_test(), 'llrrl')}\n")
     return 0
 
 
@@ -54,6 +61,50 @@ def _engines() -> Rows:
         chosen = " (what auto takes)" if name == pick_engine("auto") else ""
         rows.append((name, f"no: {why}" if why else f"{', '.join(module.precisions())}{chosen}"))
     return rows
+
+
+def _self_test() -> list[tuple[str, ...]]:
+    """Engine, precision, milliseconds a picture, largest difference of a score from the reference, what went wrong."""
+    from ssdrt.engines.base import engine_module, engine_names
+
+    rows: list[tuple[str, ...]] = [("engine", "precision", "ms", "difference", "")]
+    for name in engine_names():
+        module = engine_module(name)
+        why = module.unavailable()
+        if name != "null" and why is None:
+            rows.append((name, "", "", "", module.fingerprint()))
+            rows += [_tried(name, precision) for precision in module.precisions()]
+    return rows
+
+
+def _tried(name: str, precision: str) -> tuple[str, ...]:
+    import time
+
+    import numpy as np
+
+    from ssdrt.demo import DemoOptions, build_demo_graph, demo_picture
+    from ssdrt.engines.base import engine_module
+    from ssdrt.engines.reference import ReferenceEngine
+    from ssdrt.errors import SsdrtError
+    from ssdrt.graph import graph_from_bytes
+    from ssdrt.preprocess import to_network
+    from ssdrt.recover import recover
+
+    model = recover(graph_from_bytes(build_demo_graph(DemoOptions())))
+    pixels = to_network(demo_picture(), model.preprocessing.resizer.value)[None]
+    try:
+        module = engine_module(name)
+        engine = module.load(model, module.build(model, precision), precision, 1)
+        scores = engine.infer(pixels)[1]
+        start = time.perf_counter()
+        for _ in range(5):
+            engine.infer(pixels)
+        milliseconds = (time.perf_counter() - start) / 5 * 1e3
+        engine.close()
+    except SsdrtError as error:
+        return "", precision, "", "", f"failed: {error}"
+    difference = np.abs(scores - ReferenceEngine(model).infer(pixels)[1]).max()
+    return "", precision, f"{milliseconds:.2f}", f"{difference:.1e}", ""
 
 
 def _codecs() -> Rows:

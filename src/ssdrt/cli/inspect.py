@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssdrt.cli.options import add_model
@@ -31,10 +32,13 @@ def run(args: Namespace) -> int:
     from ssdrt.cli.loading import load_model
     from ssdrt.legacy.advice import summary
     from ssdrt.legacy.binary import looks_like_uff, read_uff
+    from ssdrt.preparation import PLANS
     from ssdrt.statistics import layer_costs
     from ssdrt.zoo import model_path
 
     path = model_path(args.model)
+    if path.suffix in PLANS:
+        return _show_plan(path, args.json)
     if looks_like_uff(path):  # not every .uff holds a detector
         print(summary(read_uff(path)))
         return 0
@@ -50,6 +54,27 @@ def run(args: Namespace) -> int:
         print(f"\n{section}\n{_fact_lines(facts)}")
     if args.layers:
         print(f"\nlayers\n{_layer_lines(costs)}")
+    return 0
+
+
+def _show_plan(path: Path, as_json: bool) -> int:
+    """What a TensorRT plan says of itself; its layers too where it can be loaded."""
+    from ssdrt.engines.tensorrt.inspection import plan_facts, plan_layers
+    from ssdrt.errors import EngineError
+
+    facts = plan_facts(path.read_bytes())
+    layers: tuple[Any, ...] = ()
+    try:
+        layers = plan_layers(path.read_bytes())
+        hint = ""
+    except EngineError as error:
+        hint = f"the layers can be shown on the machine that it was built for only: {error}"
+    if as_json:
+        print(json.dumps({**facts, "layers": [asdict(layer) for layer in layers]}))
+        return 0
+    print(f"{path}: a TensorRT plan\n{table([(name, str(value)) for name, value in facts.items()], 'll')}")
+    rows = [(layer.kind, layer.tactic, "; ".join(layer.outputs), layer.name) for layer in layers]
+    print(f"\nlayers\n{table([('kind', 'tactic', 'outputs', 'name'), *rows], 'llll')}" if rows else hint)
     return 0
 
 

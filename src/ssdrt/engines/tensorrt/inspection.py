@@ -6,8 +6,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ssdrt.engines.tensorrt.library import Library
-from ssdrt.engines.tensorrt.plan_file import MAGIC, read_header, unpack
+from ssdrt.engines.tensorrt.driver import Device
+from ssdrt.engines.tensorrt.library import find_library
+from ssdrt.engines.tensorrt.plan_file import MAGIC, check_plan, read_header, unpack
+from ssdrt.errors import EngineError
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,20 @@ def plan_facts(data: bytes) -> dict[str, Any]:
     }
 
 
-def plan_layers(library: Library, engine: Any) -> tuple[PlanLayer, ...]:
-    """The layers of an ICudaEngine; names alone where it was built without detailed verbosity."""
+def plan_layers(plan: bytes) -> tuple[PlanLayer, ...]:
+    """The layers of a bare plan; names alone where it was built without detailed verbosity.
+
+    Raises
+    ------
+    EngineError: there is no GPU or TensorRT here, or the plan is for others.
+    """
+    library = find_library()
+    device = Device()
+    check_plan(plan, library.family, library.version)
+    runtime = library.api.Runtime(library.logger)
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise EngineError(f"TensorRT does not load this plan ({library.messages.take()}) on {device.name}")
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(library.api.LayerInformationFormat.JSON)
     return read_layers(text)

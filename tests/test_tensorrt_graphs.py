@@ -1,0 +1,86 @@
+"""The networks that TensorRT gets, of real graphs: built by NVIDIA's own builder, and run by ONNX Runtime."""
+
+import json
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpu_stand_in import stand_in_engine
+from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan
+from ssdrt.engines.tensorrt.library import open_library
+from ssdrt.engines.tensorrt.plan_file import check_plan, unpack
+from ssdrt.graph import graph_from_bytes
+from ssdrt.model import LabelMap
+from ssdrt.pipeline import detect_pictures, graph_parameters
+from ssdrt.recover import recover
+
+MODELS = Path(__file__).parents[2] / "shared" / "models"
+GRAPHS = json.loads((MODELS / "graphs.json").read_text()) if MODELS.exists() else []
+LARGE, SMALL = 40_000_000, 20_000_000
+"""Bytes of graphs that are left out, and of those built in fp32 too: all of them once built, it takes two minutes."""
+CARDS = ("SM75", "SM86", "SM89", "SM120")
+ALLOWED = {"fp32": (1.0, 2e-3, 1.0), "fp16": (2.0, 0.01, 0.98)}  # pixels, score, share of the detections
+
+pytestmark = pytest.mark.skipif(not GRAPHS, reason="no graphs: ../shared/models is not there")
+
+
+@cache
+def model_of(name):
+    sys.path.insert(0, str(MODELS))
+    try:
+        import unpack as unpacker
+    finally:
+        sys.path.remove(str(MODELS))
+    entry = next(one for one in GRAPHS if one["name"] == name)
+    return recover(graph_from_bytes(unpacker.graph_bytes(entry)))
+
+
+@pytest.mark.parametrize("name", [one["name"] for one in GRAPHS if one["bytes"] < LARGE])
+def test_rtx_builds_every_graph_for_every_card(name):
+    """fp16 with a range of batches, and fp32 of the small ones for one picture."""
+    module = pytest.importorskip("tensorrt_rtx", reason="no tensorrt-rtx: pip install 'ssdrt[test-trt]'")
+    library = open_library(module, "tensorrt_rtx")
+    small = next(one for one in GRAPHS if one["name"] == name)["bytes"] < SMALL
+    for precision, batch in (("fp16", (1, 4, 8)), ("fp32", (1, 1, 1)))[: 1 + small]:
+        facts, plan = unpack(build_plan(library, model_of(name), precision, BuildOptions(batch=batch, gpus=CARDS)))
+        check_plan(plan, "tensorrt_rtx", facts.version)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", [one["name"] for one in GRAPHS if one["weights"] == "real"])
+def test_the_very_network_finds_what_tensorflow_recorded(name, precision):
+    """fp16: the network typed as TensorRT 10, 11 and RTX get it. Neighbours that overlap by about the threshold of the
+    NMS come and go with its rounding, and graphs with random weights amplify it."""
+    image = pytest.importorskip("PIL.Image")
+    model, entry = model_of(name), next(one for one in GRAPHS if one["name"] == name)
+    golden = np.load(MODELS / entry["golden"])
+    engine = stand_in_engine(model, precision)
+    parameters = replace(graph_parameters(model), score_threshold=0.03, max_total=1000)
+    matched = total = 0
+    for photo in sorted({key.split("/")[0] for key in golden.files if "/" in key})[:3]:
+        picture = np.asarray(image.open(MODELS / entry["photos"] / f"{photo}.png").convert("RGB"))
+        (found,) = detect_pictures(model, engine, [picture], parameters, LabelMap({}))
+        for fits in matches(golden, photo, found, *ALLOWED[precision][:2]):
+            matched, total = matched + fits, total + 1
+    assert matched >= ALLOWED[precision][2] * total
+
+
+def matches(golden, photo, found, pixels, tolerance):
+    """Whether each recorded detection of at least 0.05 has one of ours, greedily, best first."""
+    count = int(golden[f"{photo}/num_detections"])
+    scale = np.array([found.width, found.height, found.width, found.height])
+    boxes = golden[f"{photo}/detection_boxes"][:count][:, [1, 0, 3, 2]] * scale
+    free = np.ones(len(found), bool)
+    scores, classes = golden[f"{photo}/detection_scores"][:count], golden[f"{photo}/detection_classes"][:count]
+    for box, score, class_id in zip(boxes, scores, classes, strict=True):
+        if score < 0.05:
+            continue
+        corner, distance = np.abs(found.boxes_xyxy - box).max(1, initial=0), np.abs(found.scores - score)
+        fit = np.flatnonzero(free & (found.class_ids == class_id) & (corner <= pixels) & (distance <= tolerance))
+        if len(fit):
+            free[fit[np.argmin(corner[fit])]] = False
+        yield len(fit) > 0
