@@ -24,7 +24,7 @@ def load_plugins(logger: object, library: str) -> None:
     trt.init_libnvinfer_plugins(logger, "")
 
 
-def build(uff: str, fp16: bool, megabytes: int, quick: bool, tactics: str, logger: object) -> bytes:
+def build(uff: str, fp16: bool, megabytes: int, logger: object) -> bytes:
     """The serialised engine of a .uff file."""
     with open(os.path.splitext(uff)[0] + ".json") as file:
         height, width = json.load(file)["input_size"]
@@ -49,11 +49,6 @@ def build(uff: str, fp16: bool, megabytes: int, quick: bool, tactics: str, logge
         config.set_flag(trt.BuilderFlag.FP16)
     elif hasattr(trt.BuilderFlag, "TF32"):  # else fp32 would be rounded to 10 bits on Ampere and later
         config.clear_flag(trt.BuilderFlag.TF32)
-    if quick and hasattr(config, "builder_optimization_level"):  # 8.6
-        config.builder_optimization_level = 0
-    if tactics:
-        names = tactics.split(",")
-        config.set_tactic_sources(sum(1 << int(getattr(trt.TacticSource, name)) for name in names))
     if hasattr(builder, "build_serialized_network"):  # 8.0 and later
         plan = builder.build_serialized_network(network, config)
     else:
@@ -71,15 +66,11 @@ def main() -> None:
     parser.add_argument("engine", nargs="?", help="the file to write (default: the same name with .engine)")
     parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of float16")
     parser.add_argument("--workspace", type=int, default=256, metavar="MB", help="scratch memory (default: 256)")
-    parser.add_argument(
-        "--quick", action="store_true", help="TensorRT 8.6: the first kernels that work, not the fastest"
-    )
     parser.add_argument("--plugin", default="", metavar="LIB", help="libflattenconcat.so, below TensorRT 7")
-    parser.add_argument("--tactics", default="", metavar="NAMES", help="tactic sources to build with (TensorRT 8)")
     args = parser.parse_args()
     logger = trt.Logger(trt.Logger.WARNING)
     load_plugins(logger, args.plugin)
-    plan = build(args.uff, not args.fp32, args.workspace, args.quick, args.tactics, logger)
+    plan = build(args.uff, not args.fp32, args.workspace, logger)
     path = args.engine or os.path.splitext(args.uff)[0] + ".engine"
     with open(path + ".part", "wb") as file:
         file.write(plan)
