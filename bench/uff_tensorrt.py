@@ -6,7 +6,7 @@
     python bench/uff_tensorrt.py run FOLDER OUT SECONDS
                                              on the GPU: tensorrt, numpy and nothing of ssdrt; OUT/results.jsonl gets a
                                              line a case, as it ends; no more than SECONDS in all
-    python bench/uff_tensorrt.py report MODELS OUT/results.jsonl RESULT.json
+    python bench/uff_tensorrt.py report MODELS OUT/results.jsonl RESULT.json GPU
 
 `run` executes the very build_engine.py and detect.py that lie beside a `.uff`, the most important cases first. Two
 processes do it, each with TensorRT loaded once and one build after the other: a dozen builds at once, a process each,
@@ -330,7 +330,7 @@ def parse(path: Path) -> None:
 # --- where ssdrt is, again ------------------------------------------------------------------------------------------
 
 
-def report(models: Path, out: Path, result: Path) -> None:
+def report(models: Path, out: Path, result: Path, gpu: Path) -> None:
     """Every case's largest distance from TensorFlow's detections, of all that were recorded and of those above 0.3."""
     entries = {entry["name"]: entry for entry in json.loads((models / "graphs.json").read_text())}
     lines = [json.loads(line) for line in out.read_text().splitlines()]
@@ -354,7 +354,7 @@ def report(models: Path, out: Path, result: Path) -> None:
     }
     content = {
         "command": "python bench/uff_tensorrt.py run FOLDER OUT SECONDS",
-        "device": "TensorRT 8.6.0",
+        "device": f"{gpu}, TensorRT 8.6.0",
         "cases": rows,
         "genuine files": genuine,
     }

@@ -19,7 +19,7 @@ from ssdrt.graph import Graph, Node, Ref
 from ssdrt.graph.fold import Folder
 from ssdrt.graph.tensor import Tensor
 from ssdrt.legacy.plugins import MAX_TOP_K, GridAnchor, grid_anchors, prior_tensor
-from ssdrt.model import Fact, Head, SsdModel
+from ssdrt.model import Conv, Fact, Head, SsdModel
 from ssdrt.recover.backbone import recover_backbone
 from ssdrt.recover.outline import outline
 
@@ -52,14 +52,18 @@ def plugin_graph(graph: Graph, model: SsdModel, target: Target) -> list[Node]:
     _refuse(model)
     parts = outline(graph)
     shapes = recover_backbone(parts, model.input_size).shapes
-    nodes = list(_Trunk(graph, parts.network_input, shapes).nodes(model.heads))
+    trunk = _Trunk(graph, parts.network_input, shapes)
+    softmax = model.score_converter.function.value == "softmax"
+    ends = [name for head in model.heads for name in (head.boxes, trunk.read_by(head) if softmax else head.scores)]
+    nodes = list(trunk.nodes(ends))
     height, width = model.input_size
     nodes.append(Node("Input", "Placeholder", (), {"dtype": "float32", "shape": (1, 3, height, width)}))
     boxes, scores = [], []
     for head in model.heads:
         rows = head.height * head.width * head.anchors_per_cell
         boxes.append(_reshaped(nodes, head.boxes, (rows, 1, 4)))
-        scores.append(_scores(nodes, model, head, rows))
+        logits = _softmax(nodes, trunk, model, head) if softmax else head.scores
+        scores.append(_reshaped(nodes, logits, (rows, model.logit_columns)))
     flatten: dict[str, Any] = {"axis_u_int": 1, "ignoreBatch_u_int": 0} if target == "trt8" else {}
     nodes.append(Node("concat_box_loc", "FlattenConcat_TRT", tuple(boxes), {"dtype": "float32", **flatten}))
     nodes.append(Node("concat_box_conf", "FlattenConcat_TRT", tuple(scores), {"dtype": "float32", **flatten}))
@@ -118,10 +122,12 @@ class _Trunk:
     network_input: Ref
     shapes: dict[str, tuple[int, int, int]]  # (height, width, channels) of every value
 
-    def nodes(self, heads: tuple[Head, ...]) -> Iterator[Node]:
-        """Each once, the heads first."""
+    def __post_init__(self) -> None:
         self.folder = Folder(self.graph)
-        todo = [name for head in heads for name in (head.boxes, head.scores)]
+
+    def nodes(self, ends: list[str]) -> Iterator[Node]:
+        """Each once, those named first."""
+        todo = list(ends)
         seen = {"Input"}
         while todo:
             name = todo.pop()
@@ -131,6 +137,24 @@ class _Trunk:
             for node in self._rewritten(self.graph.nodes[name]):
                 yield node
                 todo += [text for text in node.inputs if text in self.graph.nodes]
+
+    def convolution(self, head: Head) -> Node:
+        """The Conv2D that class logits come from.
+
+        Raises
+        ------
+        ModelError: they come from something else.
+        """
+        node = self.graph.nodes[head.scores]
+        while node.op in ("BiasAdd", "Add", "AddV2", *_PASSED_OVER):
+            node = self.graph.nodes[self.graph.data_inputs(node)[0].node]
+        if node.op != "Conv2D":
+            raise ModelError(f"a softmax of what {node.op} computes, where a convolution was expected", node=node.name)
+        return node
+
+    def read_by(self, head: Head) -> str:
+        """What that Conv2D reads."""
+        return self._source(self.graph.data_inputs(self.convolution(head))[0])
 
     def _rewritten(self, node: Node) -> list[Node]:
         value = self.folder.value(Ref(node.name))
@@ -196,15 +220,31 @@ def _reshaped(nodes: list[Node], source: str, shape: tuple[int, ...], name: str 
     return reshaped
 
 
-def _scores(nodes: list[Node], model: SsdModel, head: Head, rows: int) -> str:
-    """Class logits (rows, columns); a softmax is taken here, over what the parser sees as channels, because NMS_TRT
-    knows the sigmoid alone."""
-    columns = model.logit_columns
-    if model.score_converter.function.value != "softmax":
-        return _reshaped(nodes, head.scores, (rows, columns))
-    logits = _reshaped(nodes, head.scores, (rows, 1, columns))
-    nodes.append(Node(f"{logits}/Softmax", "Softmax", (logits,), {}))
-    return _reshaped(nodes, f"{logits}/Softmax", (rows, columns))
+def _softmax(nodes: list[Node], trunk: _Trunk, model: SsdModel, head: Head) -> str:
+    """Scores of a head as one map, in the order of its logits. NMS_TRT knows the sigmoid alone.
+
+    TensorRT's Softmax is over the channels of a map, and over the rows of what was reshaped (seen with 8.6). So each
+    anchor gets a convolution of its own, whose channels are the classes.
+    """
+    layer = next((one for one in model.layers if one.name == head.scores), None)
+    if not isinstance(layer, Conv):
+        raise ModelError("a softmax of logits that are no convolution", node=head.scores)
+    conv, source, columns = trunk.convolution(head), trunk.read_by(head), model.logit_columns
+    kept = ("strides", "padding", "dilations", "data_format")
+    attributes = {key: conv.attributes[key] for key in kept if key in conv.attributes}
+    found = []
+    for anchor in range(head.anchors_per_cell):
+        name, part = f"{head.scores}/anchor_{anchor}", slice(anchor * columns, (anchor + 1) * columns)
+        nodes.append(_constant(f"{name}/weights", layer.weights[..., part]))
+        nodes.append(_constant(f"{name}/biases", layer.bias[part]))
+        nodes.append(Node(f"{name}/Conv2D", "Conv2D", (source, f"{name}/weights"), attributes))
+        nodes.append(Node(name, "BiasAdd", (f"{name}/Conv2D", f"{name}/biases"), {}))
+        nodes.append(Node(f"{name}/Softmax", "Softmax", (name,), {}))
+        found.append(f"{name}/Softmax")
+    joint = f"{head.scores}/Softmax"
+    nodes.append(_constant(f"{joint}/axis", np.array(3, np.int32)))
+    nodes.append(Node(joint, "ConcatV2", (*found, f"{joint}/axis"), {}))
+    return joint
 
 
 def _nms(model: SsdModel) -> dict[str, Any]:

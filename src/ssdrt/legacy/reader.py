@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,12 @@ def head_of(nodes: Nodes, name: str) -> tuple[str, list[str]]:
     while node.operation in PASSED_OVER and node.inputs and len(way) < len(nodes):
         way.append(node.operation)
         node = nodes[node.inputs[0]]
-    return node.id, way
+    return node.id, way + ["Softmax"] * _joins_softmaxes(nodes, node)
+
+
+def _joins_softmaxes(nodes: Nodes, node: UffNode) -> bool:
+    """Whether a softmax was taken of each anchor apart, as ssdrt writes it."""
+    return node.operation == "Concat" and all(nodes[name].operation == "Softmax" for name in node.inputs)
 
 
 def _heads(nodes: Nodes, source: UffNode) -> tuple[tuple[str, ...], list[str]]:
@@ -160,6 +166,8 @@ def _backbone(uff: Uff, nodes: Nodes, image: str, size: Pair, heads: tuple[str, 
         node = nodes[name]
         if node.operation not in BACK:
             raise ModelError(f"operation {node.operation!r}; those understood: {', '.join(sorted(BACK))}", node=name)
+        if name in heads and _joins_softmaxes(nodes, node):
+            node = replace(node, inputs=tuple(nodes[each].inputs[0] for each in node.inputs))
         back += BACK[node.operation](uff, node)
         todo += node.inputs
     if image not in seen:
