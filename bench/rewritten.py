@@ -2,11 +2,11 @@
 
     python bench/rewritten.py MODELS GRAPHS --tensorflow PYTHON [--openvino NAME ...] [--json FILE]
 
-MODELS has graphs.json, goldens and photos, GRAPHS the .pb files; PYTHON is an interpreter with tensorflow. Each graph is
-recovered, written, recovered again and compared; TensorFlow runs what was written, also with weights in float16, which
-is compared with ssdrt on the same file, because the weights are rounded. OpenVINO takes a minute a graph, so it gets
-those that are named, and one photo each. OpenCV cannot import the exporter's loops over pictures, of any graph; it gets
-the layers, as the writer writes them.
+MODELS has graphs.json, goldens and photos, GRAPHS the .pb files; PYTHON is an interpreter with tensorflow. Each graph
+is recovered, written, recovered again and compared; TensorFlow runs what was written, also with weights in float16,
+which is compared with ssdrt on the same file, because the weights are rounded. OpenVINO takes a minute a graph, so it
+gets those that are named, and one photo each. OpenCV cannot import the exporter's loops over pictures, of any graph;
+it gets the layers, as the writer writes them.
 """
 
 from __future__ import annotations
@@ -73,8 +73,11 @@ def _graph(args: argparse.Namespace, entry: dict[str, str], folder: Path) -> dic
     )
     if entry["name"] in args.openvino:
         start = time.perf_counter()
-        found = _elsewhere(sys.executable, "openvino", path, photos)
-        row["OpenVINO's frontend"] = _distance(recorded, found, photos)
+        try:
+            found = _elsewhere(sys.executable, "openvino", path, photos)
+            row["OpenVINO's frontend"] = _distance(recorded, found, photos)
+        except subprocess.CalledProcessError as error:
+            row["OpenVINO's frontend"] = {"refused": error.stderr.decode()[-400:]}
         row["OpenVINO's frontend"]["seconds"] = round(time.perf_counter() - start, 1)
     row["OpenCV, heads"] = _opencv(model, folder / "layers.pb", sorted(photos.glob("*.png"))[0])
     return row
@@ -134,13 +137,11 @@ def _run_openvino(path: Path, photos: Path, out: Path) -> None:
     compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     photo = photos / "street.png"
     values = compiled(_pixels(photo)[None])
-    # Outputs are named by the nodes above the identities that TensorFlow's names stand on, in their order.
-    arrays = {key.any_name: value for key, value in values.items()}
-    boxes = next(value for value in arrays.values() if value.ndim == 3)
-    rows = [value for key, value in arrays.items() if value.ndim == 2 and not key.startswith("add")]
-    classes = next(value for key, value in arrays.items() if key.startswith("add"))
-    count = next(value for value in arrays.values() if value.ndim == 1)
-    named = dict(zip(OUTPUTS, (boxes, rows[0], classes, count), strict=True))
+    # Outputs have other names, those of nodes above the identities that TensorFlow's names stand on.
+    arrays = list(values.values())
+    boxes, count = (next(one for one in arrays if one.ndim == rank) for rank in (3, 1))
+    classes, scores = sorted((one for one in arrays if one.ndim == 2), key=lambda one: bool(np.any(one % 1)))
+    named = dict(zip(OUTPUTS, (boxes, scores, classes, count), strict=True))
     np.savez(out, **{f"{photo.stem}/{name}": value[0] for name, value in named.items()})
 
 
@@ -194,6 +195,7 @@ def _opencv(model: Any, path: Path, photo: Path) -> dict[str, Any]:
     from ssdrt.export.builder import GraphBuilder
     from ssdrt.export.layers import write_layers
     from ssdrt.graph.writer import Shape, write_graph
+    from ssdrt.model import IMAGE
     from ssdrt.preprocess import to_network
 
     height, width = model.input_size
@@ -204,14 +206,15 @@ def _opencv(model: Any, path: Path, photo: Path) -> dict[str, Any]:
     path.write_bytes(write_graph(g.nodes))
     resizer = replace(model.preprocessing.resizer.value, kind="fixed_shape", height=height, width=width, pad=False)
     image = normalise(to_network(_pixels(photo), resizer)[None], model.preprocessing.normalisation.value)
-    values = {"image": image}
+    values = {IMAGE: image}
     for layer in model.layers:
         values[layer.name] = run_layer(layer, *(values[name] for name in layer.inputs))
     heads = [name for head in model.heads for name in (head.boxes, head.scores)]
     try:
         net = cv2.dnn.readNetFromTensorflow(str(path))
         net.setInput(np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
-        found = net.forward([nodes[name] for name in heads])
+        ends = {name.removesuffix("/Conv2D"): name for name in net.getLayerNames()}  # it joins BiasAdd to Conv2D
+        found = net.forward([ends[nodes[name]] for name in heads])
     except cv2.error as error:
         return {"refused": str(error).strip().splitlines()[-1][-200:]}
     apart = [
