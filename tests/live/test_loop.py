@@ -154,6 +154,63 @@ def test_a_run_whose_only_sink_fails_ends_and_says_why():
     assert sink.closed
 
 
+def test_a_sink_may_fail_in_any_way():
+    class Surprised(Kept):
+        def write(self, _frame, _found):
+            raise BrokenPipeError
+
+    sink = Surprised()
+    with pytest.raises(BrokenPipeError):
+        run("test:?size=160x120", sinks=[sink])
+    assert sink.closed
+
+
+def test_a_sink_that_fails_is_told_of_at_once_and_an_interrupted_run_has_its_end():
+    failed, told, ended = threading.Event(), [], []
+
+    def on_failure(sink, error):
+        told.append((sink, str(error)))
+        failed.set()
+
+    def wait(_board):
+        assert failed.wait(20)
+        raise KeyboardInterrupt
+
+    sink, other = Kept(fail_after=3), Kept()
+    with pytest.raises(KeyboardInterrupt):
+        run("test:?size=160x120", sinks=[sink, other], on_failure=on_failure, on_end=ended.append, wait=wait)
+    assert told == [(sink, "the disk is full")]
+    assert [writer.error is None for writer in ended[0].writers] == [False, True]
+    assert sink.closed
+    assert other.closed
+
+
+def test_when_a_viewer_cannot_start_sinks_are_closed():
+    def viewer(_board, _controls):
+        raise SinkError("the port is taken")
+
+    sink = Kept()
+    with pytest.raises(SinkError, match="port is taken"):
+        run("test:?size=160x120", sinks=[sink], viewers=[viewer])
+    assert sink.closed
+
+
+def test_the_last_frame_of_a_stream_that_ends_is_detected_in():
+    assert run("test:?size=160x120&frames=1").detected == 1
+
+
+def test_closed_twice():
+    live = LiveRun([parse_stream("test:?size=160x120")], nothing, Controls(Settings(0.3)))
+    live.start()
+    live.close()
+    live.close()
+
+
+def test_a_stream_of_too_large_pictures_ends_the_run():
+    with pytest.raises(SourceError, match="max-pixels"):
+        run("test:?size=160x120", max_pixels=100)
+
+
 def test_what_the_detector_raises_ends_the_run():
     def fail(_frame, _settings):
         raise SourceError("no")

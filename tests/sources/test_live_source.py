@@ -1,7 +1,16 @@
 """`LiveSource` and its capture process when something goes wrong, with the synthetic scene."""
 
+import os
+import select
+import signal
+import subprocess
 import threading
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssdrt.sources import process as process_module
 from ssdrt.sources.live import LiveSource, Patience
 from ssdrt.sources.process import CaptureProcess
 from ssdrt.sources.stream import Stream
@@ -48,5 +57,105 @@ def test_a_frame_is_asked_for_once(monkeypatch):
         for _ in range(3):
             assert source.take(0) is None
         assert len(asked) == 2
+    finally:
+        source.close()
+
+
+def test_a_surprise_in_the_sources_thread_ends_it_and_is_raised():
+    def fail(_):
+        raise ZeroDivisionError
+
+    source = LiveSource(Stream("a", **SMALL), fail)
+    source.start()
+    assert not source.wait(20)
+    assert source.ended
+    source.close()
+    source.close()
+    with pytest.raises(ZeroDivisionError):
+        source.check()
+
+
+def test_a_process_that_cannot_be_started_is_tried_again_later(monkeypatch):
+    def fail(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    told, source = Told(), LiveSource(Stream("a", **SMALL), patience=Patience(first_pause=100))
+    source._on_change = told
+    before = os.listdir("/proc/self/fd")
+    source.start()
+    told.until("no process can be started: Resource temporarily unavailable; next try")
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    source.close()
+
+
+@pytest.mark.parametrize("line", ["hm", "1"])
+def test_a_process_that_says_what_is_not_understood(monkeypatch, line):
+    monkeypatch.setattr(process_module, "PROGRAM", f"print({line!r})")
+    wake, other = os.pipe()
+    process = CaptureProcess(Stream("a", **SMALL), 100)
+    assert process.hear(20, wake)["error"] == "other"
+    process.close()
+    os.close(wake)
+    os.close(other)
+
+
+def ending(stream, **options):
+    """Read a stream until it ends; why."""
+    source = LiveSource(stream, **options)
+    source.start()
+    try:
+        while source.wait(20):
+            source.take(20)
+        assert source.ended
+        return str(source.error)
+    finally:
+        source.close()
+
+
+def test_a_picture_that_is_too_large_ends_the_stream(tmp_path):
+    pytest.importorskip("av", reason="the extra `video` is not installed")
+    Image.fromarray(np.zeros((120, 160, 3), np.uint8)).save(tmp_path / "a.jpg")
+    for stream in (Stream("a", **SMALL), Stream("a", "av", str(tmp_path / "a.jpg"), "mjpeg", ends=True)):
+        assert "160 x 120 pixels, more than the 100 allowed" in ending(stream, max_pixels=100)
+
+
+@pytest.fixture
+def gstreamer(tmp_path, monkeypatch):
+    """Puts a shell script in the place of gst-launch-1.0."""
+
+    def put(script):
+        for name, lines in (("gst-launch-1.0", script), ("gst-inspect-1.0", "exit 0")):
+            (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n")
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        return Stream("gst:x", "gstreamer", pipelines=("x",), ends=True)
+
+    return put
+
+
+def test_a_pipeline_does_not_outlive_the_process_that_played_it(gstreamer, tmp_path):
+    os.mkfifo(tmp_path / "pid")
+    process = CaptureProcess(gstreamer(f"echo $$ > {tmp_path}/pid; exec sleep 1000"), 10**6)
+    player = os.pidfd_open(int((tmp_path / "pid").read_text()))
+    try:
+        os.kill(process._process.pid, signal.SIGKILL)  # as the system does when memory is short
+        process.close()
+        assert select.select([player], [], [], 10)[0]
+    finally:
+        if not select.select([player], [], [], 0)[0]:
+            signal.pidfd_send_signal(player, signal.SIGKILL)
+        os.close(player)
+
+
+def test_a_pipeline_may_complain_at_length_and_tells_no_password(gstreamer):
+    pytest.importorskip("av", reason="the extra `video` is not installed")
+    fill = "head -c 200000 /dev/zero | tr '\\0' '\\n' >&2"
+    stream = gstreamer(f"{fill}; echo 'ERROR: no rtsp://me:secret@host/a' >&2; exit 1")
+    told = Told()
+    source = LiveSource(stream, told, Patience(first_pause=100))
+    source.start()
+    try:
+        told.until("the pipeline failed: no rtsp://host/a; next try")
     finally:
         source.close()

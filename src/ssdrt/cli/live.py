@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from argparse import ArgumentParser, Namespace
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,13 @@ from ssdrt.cli.analysis import open_analytics
 from ssdrt.cli.options import positive
 from ssdrt.cli.printer import Printer
 from ssdrt.cli.viewing import viewers_of, watch
-from ssdrt.errors import SourceError
+from ssdrt.errors import SourceError, SsdrtError
 
 if TYPE_CHECKING:
     from ssdrt.detections import Detections
     from ssdrt.detector import Detector
     from ssdrt.live.board import Board, Settings
-    from ssdrt.live.loop import Detect
+    from ssdrt.live.loop import Detect, LiveRun
     from ssdrt.sinks.base import Sink
     from ssdrt.sources.base import Frame, Source
     from ssdrt.sources.status import Status
@@ -89,16 +89,41 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
     from ssdrt.live.board import Controls
     from ssdrt.live.loop import run_live
     from ssdrt.sinks import open_sink
+    from ssdrt.sources.base import MAX_PIXELS
 
-    def say(source: str, status: Status) -> None:
+    sinks: list[Sink] = []
+    told: list[BaseException] = []
+
+    def say(text: str) -> None:
+        with suppress(OSError):  # nobody reads standard error any more: no reason to end
+            print(f"ssdrt: {text}", file=sys.stderr)
+
+    def on_status(source: str, status: Status) -> None:
         if not args.quiet:
-            print(f"ssdrt: {source}: {status.state}{': ' * bool(status.reason)}{status.reason}", file=sys.stderr)
+            say(f"{source}: {status.state}{': ' * bool(status.reason)}{status.reason}")
+
+    def on_failure(_: Sink, error: BaseException) -> None:
+        if isinstance(error, SsdrtError) and not isinstance(error.__cause__, BrokenPipeError):
+            told.append(error)
+            say(str(error))
+
+    def on_end(run: LiveRun) -> None:
+        if not args.quiet:
+            seconds = time.perf_counter() - begin
+            dropped = sum(status.dropped for status in run.statuses.values())
+            with suppress(OSError):
+                print(f"{run.detected} frames in {seconds:.2f} s, {dropped} dropped as newer ones were there",
+                      file=sys.stderr)  # fmt: skip
+        for output, writer in zip(outputs, run.writers, strict=False):
+            if writer.dropped:
+                say(f"{writer.dropped} frames are not in {output!r}: it was too slow")
 
     def wait(board: Board) -> None:
         try:
             watch(args, board, controls)
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break off the closing
+            for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not break off the closing
+                signal.signal(number, signal.SIG_IGN)
 
     with ExitStack() as stack:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,19 +134,23 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
         detect, settings = detection(args, detector)
         controls, viewers = Controls(settings), viewers_of(args, detector)
         outputs = args.output + ([f"jsonl:{args.json}"] if args.json else [])
-        sinks: list[Sink] = [open_sink(output, detector.labels, args.segment, len(streams)) for output in outputs]
+        with ExitStack() as opened:
+            for output in outputs:
+                sinks.append(open_sink(output, detector.labels, args.segment))
+                opened.callback(sinks[-1].close)
+            opened.pop_all()  # from here on the run closes them
         if not (sinks or viewers or args.show):
             sinks = [Printer(with_table=False)]
         begin = time.perf_counter()
-        run = run_live(streams, detect, controls, viewers=viewers, sinks=sinks, workers=1, on_status=say, wait=wait)
-    if not args.quiet:
-        seconds = time.perf_counter() - begin
-        dropped = sum(status.dropped for status in run.statuses.values())
-        print(f"{run.detected} frames in {seconds:.2f} s, {dropped} dropped as newer ones were there", file=sys.stderr)
-    for output, writer in zip(outputs, run.writers, strict=False):
-        if writer.dropped:
-            print(f"ssdrt: {writer.dropped} frames are not in {output!r}: it was too slow", file=sys.stderr)
-    return 0
+        try:
+            run_live(
+                streams, detect, controls, viewers=viewers, sinks=sinks, on_status=on_status, on_failure=on_failure,
+                on_end=on_end, wait=wait, max_pixels=args.max_pixels or MAX_PIXELS,
+            )  # fmt: skip
+        except SsdrtError as error:
+            if error not in told:
+                raise
+    return 1 if told else 0
 
 
 def detection(args: Namespace, detector: Detector) -> tuple[Detect, Settings]:

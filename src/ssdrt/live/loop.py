@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from ssdrt.detections import Detections
 from ssdrt.live.board import Board, Controls, Settings, Snapshot
 from ssdrt.live.writer import Writer
 from ssdrt.sinks.base import Sink
-from ssdrt.sources.base import Frame
+from ssdrt.sources.base import MAX_PIXELS, Frame
 from ssdrt.sources.live import LiveSource, Patience
 from ssdrt.sources.status import Status
 from ssdrt.sources.stream import Stream
@@ -45,8 +46,11 @@ def run_live(
     sinks: Sequence[Sink] = (),
     workers: int = 1,
     on_status: Callable[[str, Status], None] = lambda _, __: None,
+    on_failure: Callable[[Sink, BaseException], None] = lambda _, __: None,
+    on_end: Callable[[LiveRun], None] = lambda _: None,
     wait: Callable[[Board], None] | None = None,
     patience: Patience | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> LiveRun:
     """Detect in the newest frames of all streams until they end or somebody closes the board.
 
@@ -59,17 +63,22 @@ def run_live(
     wait: what the calling thread does meanwhile, returns when the board is closed; a window that needs the main thread
         runs here. None waits.
     on_status: called with the name of a source whenever its state changes.
+    on_failure: called at once when a sink cannot be written, as the run goes on while others watch it.
+    on_end: called when all is closed, also after Ctrl-C.
+    max_pixels: the largest picture that is taken from a stream.
 
     Raises
     ------
     SsdrtError: the detector fails, all streams are unusable, or a sink cannot be written.
     KeyboardInterrupt: by Ctrl-C; viewers and sinks are closed before.
     """
-    run = LiveRun(streams, detect, controls, sinks, workers, on_status, patience)
+    run = LiveRun(streams, detect, controls, sinks, workers, on_status, patience, on_failure, max_pixels)
     with ExitStack() as stack:
+        stack.callback(on_end, run)
+        stack.callback(run.close)
         for viewer in viewers:
             stack.callback(viewer(run.board, controls).close)
-        stack.callback(run.close)
+        stack.callback(run.board.close)
         run.start(alone=not viewers)
         (wait or wait_until_closed)(run.board)
     run.check()
@@ -94,12 +103,14 @@ class LiveRun:
         workers: int = 1,
         on_status: Callable[[str, Status], None] = lambda _, __: None,
         patience: Patience | None = None,
+        on_failure: Callable[[Sink, BaseException], None] = lambda _, __: None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
-        """Nothing runs before `start`."""
+        """Nothing is read before `start`."""
         self.board = Board()
-        self.writers = [Writer(sink) for sink in sinks]
         self._detect, self._controls, self._on_status = detect, controls, on_status
-        self._feeds = [_Feed(self, stream, patience) for stream in streams]
+        self._feeds = [_Feed(self, stream, patience, max_pixels) for stream in streams]
+        self.writers = [Writer(sink, partial(on_failure, sink)) for sink in sinks]
         self._turns = _Turns(workers)
         self._pool = ThreadPoolExecutor(max(len(streams), 1), thread_name_prefix="ssdrt live")
         self._futures: list[Future[None]] = []
@@ -132,6 +143,8 @@ class LiveRun:
     def close(self) -> None:
         """End all threads and processes, and finish the sinks; may be called more than once."""
         self.board.close()
+        for feed in self._feeds:  # all at once: one that hangs takes a second or two to end
+            feed.source.stop()
         self._pool.shutdown()
         for feed in self._feeds:
             feed.source.close()
@@ -142,6 +155,8 @@ class LiveRun:
         """Raise what went wrong, after `close`."""
         for future in self._futures:
             future.result()
+        for feed in self._feeds:
+            feed.source.check()
         errors = [feed.source.error for feed in self._feeds if feed.source.error is not None]
         if errors and len(errors) == len(self._feeds):
             raise errors[0]
@@ -184,8 +199,8 @@ class LiveRun:
 class _Feed:
     """A source, and the newest snapshot of it."""
 
-    def __init__(self, run: LiveRun, stream: Stream, patience: Patience | None) -> None:
-        self.source = LiveSource(stream, lambda status: run.tell(self, status), patience)
+    def __init__(self, run: LiveRun, stream: Stream, patience: Patience | None, max_pixels: int) -> None:
+        self.source = LiveSource(stream, lambda status: run.tell(self, status), patience, max_pixels)
         self.detected = 0
         self._lock = threading.Lock()
         self._snapshot = Snapshot(self.source.name, self.source.status)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from ssdrt.detections import Detections
-from ssdrt.errors import SsdrtError
 from ssdrt.sinks.base import Sink
 from ssdrt.sources.base import Frame
 from ssdrt.sources.status import Status
@@ -28,17 +30,29 @@ class TakesStatus(Protocol):
 class Writer:
     """Writes what is put, in order, until it is closed or the sink fails.
 
-    dropped: frames that found the queue full. error: why the sink failed, after which nothing is written any more.
+    dropped: frames that found the queue full.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, on_error: Callable[[BaseException], None] = lambda _: None) -> None:
+        """The thread begins at once.
+
+        Parameters
+        ----------
+        on_error: called, in the writer's thread, when the sink fails.
+        """
         self.dropped = 0
-        self.error: SsdrtError | None = None
         self._sink = sink
         self._queue: queue.Queue[tuple[Frame, Detections] | tuple[str, Status] | None] = queue.Queue()
         self._room = threading.Semaphore(WAITING)
-        self._thread = threading.Thread(target=self._run, name="ssdrt writer", daemon=True)
-        self._thread.start()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ssdrt writer")
+        self._futures = [self._pool.submit(self._run), self._pool.submit(sink.close)]
+        for future in self._futures:
+            future.add_done_callback(partial(self._tell, on_error))
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why the sink failed, after which nothing is written any more."""
+        return next((error for one in self._futures if one.done() and (error := one.exception())), None)
 
     def put(self, frame: Frame, found: Detections) -> None:
         """Have a frame written, if there is room for it to wait."""
@@ -56,18 +70,16 @@ class Writer:
     def close(self) -> None:
         """Write what waits, and finish the sink."""
         self._queue.put(None)
-        self._thread.join()
+        self._pool.shutdown()
 
     def _run(self) -> None:
-        try:
-            while (entry := self._queue.get()) is not None:
-                self._write(entry)
-        except SsdrtError as error:
-            self.error = error
-        try:
-            self._sink.close()
-        except SsdrtError as error:
-            self.error = self.error or error
+        while (entry := self._queue.get()) is not None:
+            self._write(entry)
+
+    def _tell(self, on_error: Callable[[BaseException], None], future: Future[None]) -> None:
+        error = future.exception()
+        if error is not None and error is self.error:
+            on_error(error)
 
     def _write(self, entry: tuple[Frame, Detections] | tuple[str, Status]) -> None:
         match entry:

@@ -10,7 +10,8 @@ these. It is a plain program, started by `process.CaptureProcess`:
                       for the one whose pixels lie in the memory, {"damaged": n}, last {"error": ...} or {"end": ...}
 
 Times "at" are `time.monotonic()`, which all processes of a machine share. Credentials come in by standard input, where
-no list of processes shows them, and nothing goes out but texts of our own.
+no list of processes shows them, and nothing goes out but texts of our own. Those in a pipeline of GStreamer stand in
+the arguments of gst-launch-1.0, which takes them in no other way.
 """
 
 from __future__ import annotations
@@ -22,17 +23,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ssdrt.errors import MissingExtra, SourceError, import_extra
-from ssdrt.sources.base import Pixels
+from ssdrt.sources.base import Pixels, check_size
 from ssdrt.sources.failures import Failure, classify
 from ssdrt.sources.scene import draw_scene
+from ssdrt.sources.stream import hide_credentials
 from ssdrt.sources.video import to_rgb
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from av.container import InputContainer
 
 MAX_LATENCY_PIXELS = 1920 * 1088
@@ -40,6 +44,15 @@ MAX_LATENCY_PIXELS = 1920 * 1088
 
 PARTING = 1.0
 """Seconds that a camera gets to hear a polite goodbye before the process kills itself."""
+
+LAST = 5.0
+"""Seconds for which the last frame of a stream that has an end waits to be asked for."""
+
+LOGGED = 20
+"""Lines of FFmpeg's log that are kept."""
+
+FAILURES = (Failure, MissingExtra, SourceError, MemoryError)
+"""What ends a stream with a sentence."""
 
 
 class Channel:
@@ -52,6 +65,7 @@ class Channel:
         self._news = threading.Condition()
         self._newest: tuple[int, float, float | None, Any] | None = None
         self._wanted = 0
+        self._serving = False
         self._count = 0
         self.closed = threading.Event()
 
@@ -92,11 +106,33 @@ class Channel:
                     self._news.wait()
                 number, at, stamp, picture = self._newest
                 self._newest = None
-                self._wanted = 0
-            pixels = picture() if callable(picture) else picture
-            self._write(pixels)
+                self._wanted, self._serving = 0, True
+            try:
+                pixels = picture() if callable(picture) else picture
+                self._write(pixels)
+            except FAILURES as error:
+                self.fail(error)
+                os._exit(1)
             height, width = pixels.shape[:2]
             self.say(frame=number, at=at, stamp=stamp, width=width, height=height)
+            with self._news:
+                self._serving = False
+                self._news.notify_all()
+
+    def fail(self, error: Exception) -> None:
+        """The last word: why nothing more will come."""
+        match error:
+            case Failure():
+                self.say(error=error.kind, text=str(error))
+            case MemoryError():
+                self.say(error="other", text="there is not enough memory for its pictures")
+            case _:
+                self.say(error="unusable", text=str(error))
+
+    def give_last(self) -> None:
+        """Wait until the last frame was asked for and given, or nobody asks for `LAST` seconds."""
+        with self._news:
+            self._news.wait_for(lambda: not (self._newest or self._serving), LAST)
 
     def _write(self, pixels: Pixels) -> None:
         if pixels.nbytes > self._size:
@@ -116,17 +152,18 @@ def main() -> None:
     readers = {"av": read_av, "gstreamer": read_gstreamer, "scene": read_scene}
     try:
         readers[request["reader"]](channel, request)
+        if request["ends"]:
+            channel.give_last()
         channel.say(end="the stream has ended")
-    except Failure as failure:
-        channel.say(error=failure.kind, text=str(failure))
-    except (MissingExtra, SourceError) as error:
-        channel.say(error="unusable", text=str(error))
+    except FAILURES as error:
+        channel.fail(error)
     os._exit(0)  # threads of libraries may still be at it
 
 
 def read_scene(channel: Channel, request: dict[str, Any]) -> None:
     """Draw frame after frame, on time."""
     (width, height), rate = request["size"], request["rate"]
+    check_size(width, height, request["max_pixels"], request["name"])
     channel.say(opened="scene", rate=rate)
     begin = time.monotonic()
     for index in range(request["frames"] or sys.maxsize):
@@ -152,12 +189,13 @@ def read_av(channel: Channel, request: dict[str, Any], file: Any = None) -> None
                 options=dict(request["options"]),
                 metadata_errors="replace",
             ) as container:
-                _decode(channel, container, request)
+                _decode(channel, container, request, log)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise classify(error, " ".join(text for _, _, text in log)) from None
 
 
-def _decode(channel: Channel, container: InputContainer, request: dict[str, Any]) -> None:
+def _decode(channel: Channel, container: InputContainer, request: dict[str, Any], log: list[Any]) -> None:
+    """Decode until the end; `log` is what FFmpeg has to say, of which the words since the last good frame are kept."""
     av = import_extra("av", "video", "reading a stream")
     if not container.streams.video:
         raise Failure("codec", "there is no video in it")
@@ -171,6 +209,7 @@ def _decode(channel: Channel, container: InputContainer, request: dict[str, Any]
     paced, begin = container.format.name == "hls" or (request["ends"] and container.duration), None
     damaged = 0
     for packet in container.demux(stream):
+        del log[:-LOGGED]
         try:
             frames = packet.decode()
         except av.FFmpegError:
@@ -184,9 +223,18 @@ def _decode(channel: Channel, container: InputContainer, request: dict[str, Any]
             if paced and frame.time is not None:
                 begin = time.monotonic() - frame.time if begin is None else begin
                 channel.closed.wait(max(begin + frame.time - time.monotonic(), 0))
-            channel.put(frame.time, lambda frame=frame: to_rgb(frame, request["name"], request["max_pixels"]))
+            log.clear()
+            channel.put(frame.time, lambda frame=frame: _pixels(frame, request))
         if channel.closed.is_set():
             return
+
+
+def _pixels(frame: VideoFrame, request: dict[str, Any]) -> Pixels:
+    av = import_extra("av", "video", "reading a stream")
+    try:
+        return to_rgb(frame, request["name"], request["max_pixels"])
+    except av.FFmpegError as error:
+        raise classify(error, "") from None
 
 
 def read_gstreamer(channel: Channel, request: dict[str, Any]) -> None:
@@ -206,9 +254,8 @@ def read_gstreamer(channel: Channel, request: dict[str, Any]) -> None:
     inlet, outlet = os.pipe()
     words = [*_words(pipeline), "!", "videoconvert", "!", "video/x-raw,format=I420", "!", "y4menc", "!", "fdsink",
              f"fd={outlet}"]  # fmt: skip
-    with subprocess.Popen(
-        [launch, "-q", *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        pass_fds=[outlet],
+    with tempfile.TemporaryFile() as log, subprocess.Popen(  # a pipe that nobody reads would stop it when full
+        [launch, "-q", *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, pass_fds=[outlet],
     ) as player:  # fmt: skip
         os.close(outlet)
         try:
@@ -220,8 +267,8 @@ def read_gstreamer(channel: Channel, request: dict[str, Any]) -> None:
         finally:
             player.terminate()
         if player.wait() not in (0, -signal.SIGTERM):
-            assert player.stderr is not None
-            raise Failure("other", _complaint(player.stderr.read()))
+            log.seek(0)
+            raise Failure("other", _complaint(log.read(1 << 20)))
 
 
 def _words(pipeline: str) -> list[str]:
@@ -242,7 +289,8 @@ def _complaint(stderr: bytes) -> str:
     """The first line of an error, as gst-launch-1.0 prints it."""
     lines = stderr.decode("utf-8", "replace").splitlines()
     line = next((line for line in lines if "ERROR" in line or "erroneous" in line), "")
-    return f"the pipeline failed: {line.rpartition('ERROR: ')[2][:200].strip() or 'GStreamer does not say why'}"
+    said = hide_credentials(line.rpartition("ERROR: ")[2])[:200].strip()
+    return f"the pipeline failed: {said or 'GStreamer does not say why'}"
 
 
 def _first_line() -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from typing import Literal
 
 Kind = Literal[
@@ -39,12 +40,13 @@ def classify(error: Exception, log: str) -> Failure:
     ----------
     log: what FFmpeg wrote meanwhile, which tells what its error codes do not.
     """
-    name, number, said = type(error).__name__, getattr(error, "errno", None), log.lower()
-    if name in ("HTTPUnauthorizedError", "HTTPForbiddenError") or "401" in said or "unauthorized" in said:
+    name, number = type(error).__name__, getattr(error, "errno", None)
+    said = re.sub(r"\S*(://|/)\S*", "", log.lower())  # without addresses and paths, in which any word may stand
+    if name in ("HTTPUnauthorizedError", "HTTPForbiddenError") or re.search(r"\b40[13] (unauthorized|forbidden)", said):
         return Failure("authentication")
-    if "resolve" in said or "name or service not known" in said:
+    if re.search(r"failed to resolve|name or service not known|name resolution", said):
         return Failure("unknown host")
-    if "tls" in said or "certificate" in said or "handshake" in said:
+    if name != "ConnectionRefusedError" and re.search(r"\b(tls|ssl)\b|certificate|handshake", said):
         return Failure("tls")
     by_name: dict[str, Kind] = {
         "HTTPNotFoundError": "not found",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,11 +102,14 @@ class LiveSource:
         self._process: CaptureProcess | None = None
         self._wake, self._waker = os.pipe()
         self._clock = _Clock()
-        self._thread = threading.Thread(target=self._run, name=f"ssdrt {self.name}", daemon=True)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"ssdrt {self.name}")
+        self._future: Future[None] | None = None
+        self._closed = False
 
     def start(self) -> None:
         """Begin to read."""
-        self._thread.start()
+        self._future = self._pool.submit(self._run)
+        self._future.add_done_callback(lambda _: self._no_more(None))
 
     @property
     def status(self) -> Status:
@@ -144,14 +147,24 @@ class LiveSource:
             arrival, self._arrival = self._arrival, None
             return arrival
 
-    def close(self) -> None:
-        """End the process and the thread."""
-        with contextlib.suppress(OSError):
+    def stop(self) -> None:
+        """Have the process and the thread end, without waiting for it."""
+        if not self._closed:
             os.write(self._waker, b"x")
-        if self._thread.is_alive():
-            self._thread.join()
-        os.close(self._wake)
-        os.close(self._waker)
+
+    def close(self) -> None:
+        """End the process and the thread; may be called more than once."""
+        self.stop()
+        self._pool.shutdown()
+        if not self._closed:
+            self._closed = True
+            os.close(self._wake)
+            os.close(self._waker)
+
+    def check(self) -> None:
+        """Raise what surprised the source's thread, which has ended by it."""
+        if self._future is not None and self._future.done():
+            self._future.result()
 
     # --- the source's thread ----------------------------------------------------------------------------------------
 
@@ -177,7 +190,10 @@ class LiveSource:
 
     def _read_once(self, patience: Patience) -> tuple[str, str, int, float]:
         """One process from start to end: what kind of end, said in words, how many frames came, for how long."""
-        process = CaptureProcess(self._stream, self._max_pixels)
+        try:
+            process = CaptureProcess(self._stream, self._max_pixels)
+        except OSError as error:  # no more processes, memory or descriptors: perhaps later
+            return "other", f"no process can be started: {error.strerror or error}", 0, 0.0
         with self._news:
             self._process, self._before = process, self._came
             self._arrivals.clear()
@@ -275,10 +291,13 @@ class LiveSource:
         return (len(lately) - 1) / max(end - lately[0], 1e-3)
 
     def _end(self, error: str | None) -> None:
-        with self._news:
-            self._ended, self._error = True, error
-            self._news.notify_all()
+        self._no_more(error)
         self._change("OFFLINE", error or "ended")
+
+    def _no_more(self, error: str | None) -> None:
+        with self._news:
+            self._ended, self._error = True, self._error or error
+            self._news.notify_all()
 
     def _asleep(self, seconds: float) -> bool:
         """Sleep; True when woken by `close`."""

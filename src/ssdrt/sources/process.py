@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -37,12 +38,16 @@ class CaptureProcess:
         self._lock = threading.Lock()
         self._buffer = bytearray()
         self._lines: deque[bytes] = deque()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps({"memory": self._memory, "max_pixels": max_pixels}),
-             "\n".join(path or os.getcwd() for path in sys.path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=[self._memory],
-            start_new_session=True, bufsize=0,
-        )  # fmt: skip
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, json.dumps({"memory": self._memory, "max_pixels": max_pixels}),
+                 "\n".join(path or os.getcwd() for path in sys.path)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=[self._memory],
+                start_new_session=True, bufsize=0,
+            )  # fmt: skip
+        except OSError:
+            os.close(self._memory)
+            raise
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
@@ -73,7 +78,13 @@ class CaptureProcess:
             *lines, rest = (bytes(self._buffer) + data).split(b"\n")
             self._lines.extend(lines)
             self._buffer[:] = rest
-        return cast("dict[str, Any]", json.loads(self._lines.popleft()))
+        try:
+            message = json.loads(self._lines.popleft())
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):  # a library printed something between our lines
+            return {"error": "other", "text": "the capture process said what is not understood"}
+        return message
 
     def pixels(self, width: int, height: int) -> Pixels:
         """The frame that it has just announced, (height, width, 3) uint8 RGB, copied."""
@@ -89,17 +100,22 @@ class CaptureProcess:
             self._in = -1
             assert self._process.stdin is not None
             self._process.stdin.close()
-        try:
-            self._process.wait(PARTING)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._hear_the_end()
+        with contextlib.suppress(ProcessLookupError):  # while it was not waited for, its number is nobody else's
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
         if self._map is not None:
             self._map.close()
         os.close(self._memory)
+
+    def _hear_the_end(self) -> None:
+        """Wait until it says nothing more, as it has ended, or for `PARTING`."""
+        poll, end = select.poll(), time.monotonic() + PARTING
+        poll.register(self._out, select.POLLIN | select.POLLHUP)
+        while poll.poll(max(end - time.monotonic(), 0) * 1000) and os.read(self._out, 1 << 16):
+            pass
 
     def _send(self, data: bytes) -> None:
         while data:
