@@ -324,7 +324,13 @@ def test_addresses(text, address):
     assert read_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["", "web", "host:", "1:70000", "-1", "1:²"])
+@pytest.mark.parametrize("text", ["", "web", "host:", "1:70000", "-1", "1:²", "[::1:0"])
 def test_what_is_no_address(text):
     with pytest.raises(ValueError, match="PORT"):
         read_address(text)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_a_name_that_can_be_none_is_told(host):
+    with pytest.raises(SinkError, match="cannot be put up"):
+        LivePage({}, host, 0)

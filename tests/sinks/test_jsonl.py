@@ -135,7 +135,8 @@ def test_file_that_is_not_there(tmp_path):
 
 
 def test_tracks_and_extra_are_read_back(tmp_path, make_frame, found):
-    sink, extra = JsonLines(str(tmp_path / "out.jsonl")), {"zones": {"a": {"counts": {"person": 1}}}, "events": []}
+    zone = {"polygon": [[0, 0], [40, 0], [40, 30]], "counts": {"person": 1}}
+    sink, extra = JsonLines(str(tmp_path / "out.jsonl")), {"zones": {"a": zone}, "events": []}
     sink.write(make_frame(), replace(found, track_ids=np.array([-1, 12]), extra=extra))
     sink.write(make_frame(), found)
     sink.close()
@@ -143,3 +144,20 @@ def test_tracks_and_extra_are_read_back(tmp_path, make_frame, found):
     assert tracked.found.track_ids.tolist() == [-1, 12]
     assert tracked.found.extra == extra
     assert plain.found.track_ids is None
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"zones": {"a": {}}},
+        {"zones": []},
+        {"zones": {"a": {"polygon": [[0, 0], [1, 1], [2, 1e12]], "counts": {}}}},
+        {"zones": {"a": {"polygon": [[0, 0], [1, 1], [2, 0]], "counts": {"x": "y"}}}},
+        {"lines": {"a": {"line": [[0, 0]], "in": {}, "out": {}}}},
+    ],
+)
+def test_zones_and_lines_that_are_none_are_refused(tmp_path, extra):
+    line = {"source": "a", "index": 0, "time": None, "width": 4, "height": 3, "detections": [], **extra}
+    (tmp_path / "a.jsonl").write_text(json.dumps(line))
+    with pytest.raises(SourceError, match="line 1 is no record"):
+        list(read_jsonl(tmp_path / "a.jsonl"))

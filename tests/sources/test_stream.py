@@ -49,8 +49,10 @@ def test_what_is_no_stream(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["camera:x", "camera:0?size=big", "test:?colour=red", "test:abc", "gst:", "gst:! appsink", "csi:-1"]
-)
+    "text",
+    ["camera:x", "camera:0?size=big", "test:?colour=red", "test:?rate=0.00", "http://[x/a", "test:abc", "gst:",
+     "gst:! appsink", "csi:-1"],
+)  # fmt: skip
 def test_what_is_a_stream_but_wrong(text):
     with pytest.raises(SourceError):
         parse_stream(text)
@@ -67,6 +69,15 @@ def test_what_is_a_stream_but_wrong(text):
         ("gst:rtspsrc location=rtsp://host/a user-id=bob user-pw=secret ! decodebin",
          "gst:rtspsrc location=rtsp://host/a user-id=*** user-pw=*** ! decodebin"),
         ("rtsp://host/plain", "rtsp://host/plain"),
+        ("rtsp://bob:se#cret@host/x", "rtsp://host/x"),
+        ("rtsp://bob:sec?ret@host/x", "rtsp://host/x"),
+        ("rtsp://bob:my secret@host/x", "rtsp://host/x"),
+        ("rtsp://host/x?token=ab_secret/ef&a=b", "rtsp://host/x?token=***&a=b"),
+        ("rtsp://host/x?token=ab/secret==", "rtsp://host/x?token=***"),
+        ("rtsp://host/x?password=my_secret", "rtsp://host/x?password=***"),
+        ('gst:rtspsrc location=rtsp://host/a user-pw="my secret" ! decodebin',
+         "gst:rtspsrc location=rtsp://host/a user-pw=*** ! decodebin"),
+        ("http://host/pics@2x/f", "http://host/pics@2x/f"),
     ],
 )  # fmt: skip
 def test_credentials_are_not_shown(text, shown):

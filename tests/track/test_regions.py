@@ -28,6 +28,8 @@ def test_regions_are_read(text, region):
         ("a=0,0,1,1,2", "is not NAME="),
         ("a=0,0,1,1,2,nan", "is not NAME="),
         ("a=0,0,1,1,2,-2", "is not NAME="),
+        ("a=0,0,1e9,0,5,5", "beyond 100000 pixels"),
+        ("a=0,0,5,5,9,9", "has no area"),
         ("a=0,0,1,1", "has 2 points and needs at least 3 points"),
     ],
 )
@@ -37,6 +39,8 @@ def test_what_is_no_zone_is_refused(text, problem):
 
 
 def test_a_line_has_two_ends():
+    with pytest.raises(ValueError, match="has no length"):
+        read_region("a=5,5,5,5", 2, 2)
     with pytest.raises(ValueError, match="has 3 points and needs 2 points"):
         read_region("a=0,0,1,1,2,2", 2, 2)
 

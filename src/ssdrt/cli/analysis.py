@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ssdrt.cli.options import words
+from ssdrt.errors import LabelError
 
 if TYPE_CHECKING:
     from ssdrt.track.analytics import Analytics
@@ -30,9 +31,18 @@ def add_analysis(parser: ArgumentParser) -> None:
 
 
 def open_analytics(args: Namespace, blur: Sequence[str | int]) -> Analytics:
-    """The `Analytics` for the options; `blur`: the classes to cover, which the caller has checked."""
+    """The `Analytics` for the options; `blur`: the classes to cover, which the caller has checked.
+
+    Raises
+    ------
+    LabelError: two zones, or two lines, of one name.
+    """
     from ssdrt.track.analytics import Analytics
 
+    for regions in (args.zone, args.line):
+        names = [region.name for region in regions]
+        if len(set(names)) < len(names):
+            raise LabelError(f"two zones or lines have one name: {', '.join(names)}; give each its own")
     return Analytics(track=args.track, zones=args.zone, lines=args.line, blur=[str(name) for name in blur])
 
 

@@ -114,8 +114,10 @@ def _show(
 
 def _options(args: Namespace, records: Records) -> dict[str, Any]:
     """What `Detector.detect` would be told; without --score all that was written."""
+    from ssdrt.live.replay import EVERYTHING
+
     rest, named = args.score
-    least = -1.0 if rest is None else rest
+    least = EVERYTHING if rest is None else rest
     return {
         "score_threshold": {**dict.fromkeys(records.class_ids, least), **named} if named else least,
         "classes": args.classes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,11 @@ from ssdrt.errors import LabelError, SourceError, shorten
 from ssdrt.sinks.jsonl import Record, read_jsonl
 from ssdrt.sources.base import Frame
 from ssdrt.track.analytics import Analytics, Options
+from ssdrt.track.regions import count_labels
 from ssdrt.track.selection import wanted
+
+EVERYTHING = -1.0
+"""The score threshold that keeps whatever was written."""
 
 SAME_TIME = 0.002
 """Seconds by which the times of a record and of its frame may differ: mkv rounds to milliseconds."""
@@ -82,12 +87,18 @@ class Replay:
 
         Parameters
         ----------
-        options: `score_threshold` and `classes`, as for `Detector.detect`.
+        options: `score_threshold` and `classes`, as for `Detector.detect`; `EVERYTHING` and None keep all as it is.
         """
         found = self._found(frame)
         if self._analytics:
             return self._analytics(frame, found, options)
-        return frame, found[wanted(found, options["score_threshold"], options["classes"])]
+        if options["classes"] is None and options["score_threshold"] == EVERYTHING:
+            return frame, found
+        kept = found[wanted(found, options["score_threshold"], options["classes"])]
+        extra = {key: value for key, value in found.extra.items() if key not in ("zones", "lines", "events")}
+        if "counts" in extra:  # those of zones and lines need the frames before: they are left out
+            extra["counts"] = count_labels(kept)
+        return frame, replace(kept, extra=extra)
 
     def _found(self, frame: Frame) -> Detections:
         """What was found in a frame; nothing, if it has no record."""

@@ -93,7 +93,8 @@ def read_address(text: str) -> tuple[str, int]:
     ValueError: it is neither.
     """
     host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+    known = port.isascii() and port.isdigit() and int(port) < 65536
+    if not known or host.startswith("[") != host.endswith("]"):
         raise ValueError(f"{text!r} is not [HOST:]PORT, as 8080 or 0.0.0.0:8080")
     return host.strip("[]") or "127.0.0.1", int(port)
 
@@ -111,8 +112,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=128)
-    except OSError as error:
-        raise SinkError(f"the page cannot be put up at {host}:{port}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:  # the latter of a name that can be none
+        why = getattr(error, "strerror", None) or error
+        raise SinkError(f"the page cannot be put up at {host}:{port}: {why}") from error
 
 
 def _token() -> str:

@@ -25,6 +25,9 @@ from ssdrt.sinks.base import LineFile
 from ssdrt.sources.base import Frame, open_file
 from ssdrt.sources.status import Status
 
+FARTHEST = 1e6
+"""Pixels within which zones and lines are; drawing takes as long as they are large."""
+
 MAX_LINE = 16_000_000  # bytes: some 100,000 detections
 
 
@@ -61,7 +64,7 @@ class Record:
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Record]:
-    """Read a JSON lines file of detections, a line at a time; fields beyond the schema are ignored.
+    """Read a JSON lines file of detections, a line at a time; what is beyond the schema is kept in `extra`.
 
     Raises
     ------
@@ -94,6 +97,7 @@ def _parse(line: bytes) -> Record | None:
             "detections": list(rows),
             **extra,
         }:
+            _check_regions(extra)
             return Record(source, index, moment, _detections(rows, width, height, cast("dict[str, Any]", extra)))
         case {"source": str(), "state": str()}:
             return None
@@ -118,6 +122,36 @@ def _detections(rows: list[object], width: int, height: int, extra: Mapping[str,
     if not (np.isfinite(found.boxes_xyxy).all() and np.isfinite(found.scores).all()):
         raise ValueError("a box or score is not a finite number")
     return found
+
+
+def _check_regions(extra: Mapping[Any, Any]) -> None:
+    """Refuse zones and lines that could not be drawn."""
+    for key, outline, least, counts in (
+        ("zones", "polygon", 3, ("counts", "total")), ("lines", "line", 2, ("in", "out")),
+    ):  # fmt: skip
+        if not isinstance(regions := extra.get(key, {}), dict):
+            raise ValueError(f"{key} is of another type")
+        for name, region in regions.items():
+            match region:
+                case {**fields} if _is_outline(fields.get(outline), least) and all(
+                    _are_counts(fields.get(count, {} if count == "total" else None)) for count in counts
+                ):
+                    continue
+            raise ValueError(f"{name!r} in {key} is not {outline} and {', '.join(counts)}")
+
+
+def _is_outline(points: object, least: int) -> bool:
+    def is_point(point: object) -> bool:
+        match point:
+            case [int() | float() as x, int() | float() as y]:
+                return abs(x) <= FARTHEST and abs(y) <= FARTHEST
+        return False
+
+    return isinstance(points, list) and len(points) >= least and all(map(is_point, points))
+
+
+def _are_counts(counts: object) -> bool:
+    return isinstance(counts, dict) and all(isinstance(count, int) for count in counts.values())
 
 
 def _fields(row: object) -> tuple[list[float], float, int, str, int | None]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ssdrt.errors import SourceError, shorten
-from ssdrt.sources.paths import without_password
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -90,17 +89,28 @@ def parse_stream(text: str, size: Size | None = None, latency: float | None = No
 
 
 def hide_credentials(address: str) -> str:
-    """An address as it may be shown: without `user:password@`, however wild, and without values that look secret."""
-    shown = re.sub(r"//[^?#]*@", "//", address, count=1) if "://" in address else address
-    shown = re.sub(r"//[^/?#]*@", "//", shown, count=1)
+    """An address or pipeline as it may be shown: without `user:password@`, and without values that look secret.
+
+    Where a password may have been written with any characters, more is hidden rather than less.
+    """
+    shown = " ! ".join(USER.sub(_without_user, part) for part in address.split(" ! "))
     return SECRET.sub(r"\1***", shown)
 
 
+USER = re.compile(r"//(.*)@", re.DOTALL)
+"""All up to the last @, as wild passwords hold slashes, @, #, question marks and spaces."""
+
 SECRET = re.compile(
-    r"((?:^|[?&;_/ ])(?:user|usr|username|login|password|passwd|pass|pwd|psw|token|auth|secret|(?:api_?)?key|"
-    r"user-id|user-pw)=)[^?&;_/\s]*",
+    r"""((?:^|[?&;_/\s])(?:user|usr|username|login|password|passwd|pass|pwd|psw|token|auth|secret|(?:api_?)?key|"""
+    r"""user-id|user-pw)=)(?:"[^"]*"?|'[^']*'?|(?:(?![_/][a-z][\w-]*=(?![=&;\s]|$))[^?&;\s])*)""",
     re.IGNORECASE,
 )
+
+
+def _without_user(match: re.Match[str]) -> str:
+    """A path may have an @ in it, too, but hardly a colon before that."""
+    in_path = "/" in match[1] and ":" not in match[1]
+    return match[0] if in_path else "//"
 
 
 def _rtsp(scheme: str, rest: str, latency: float | None) -> Stream:
@@ -121,7 +131,7 @@ def _http(text: str) -> Stream:
         "fpsprobesize": "0",  # opening takes half as long
     }
     path = urllib.parse.urlsplit(text).path.lower()
-    return Stream(without_password(hide_credentials(text)), "av", text, options=options, ends=path.endswith(FILES))
+    return Stream(hide_credentials(text), "av", text, options=options, ends=path.endswith(FILES))
 
 
 def _camera(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
@@ -171,7 +181,7 @@ def _test(text: str, rest: str, options: dict[str, str], size: Size | None) -> S
 
 OPTIONS = {
     "size": r"[1-9]\d{0,4}x[1-9]\d{0,4}",
-    "rate": r"[1-9]\d{0,3}(\.\d{1,3})?|0\.\d{1,3}",
+    "rate": r"[1-9]\d{0,3}(\.\d{1,3})?|0\.(?=\d*[1-9])\d{1,3}",
     "format": r"[a-z0-9_]{1,20}",
     "frames": r"[1-9]\d{0,9}",
 }

@@ -30,8 +30,15 @@ def is_stream(url: str, timeout: float = 10.0) -> bool:
     """Whether an address gives moving pictures: by its suffix, or by what the server says of it.
 
     One that does not answer is taken for a picture, and fails as one.
+
+    Raises
+    ------
+    SourceError: it is no address.
     """
-    path = urllib.parse.urlsplit(url).path.lower()
+    try:
+        path = urllib.parse.urlsplit(url).path.lower()
+    except ValueError as error:
+        raise SourceError(f"{shorten(without_password(url))!r} is no address: {error}") from error
     if path.endswith(STREAM_SUFFIXES):
         return True
     if os.path.splitext(path)[1] in photo.SUFFIXES:

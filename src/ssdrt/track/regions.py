@@ -20,6 +20,9 @@ HYSTERESIS = 0.05
 MOST_TRACKS = 1000
 """How many tracks a zone or line remembers; those of a second or more ago never come back."""
 
+FARTHEST = 100_000
+"""Pixels; drawing takes as long as a region is large."""
+
 T = TypeVar("T")
 
 
@@ -57,6 +60,11 @@ def read_region(text: str, least: int, most: int | None = None) -> Region:
     if count < least or (most is not None and count > most):
         needed = f"{least} points" if most == least else f"at least {least} points"
         raise ValueError(f"{text!r} has {count} point{'' if count == 1 else 's'} and needs {needed}")
+    if max(numbers) > FARTHEST:
+        raise ValueError(f"{text!r} has a point beyond {FARTHEST} pixels")
+    points = np.array(numbers).reshape(-1, 2)
+    if np.linalg.matrix_rank(points - points[0]) < min(least - 1, 2):
+        raise ValueError(f"{text!r} has no {'area' if least > 2 else 'length'}")
     return Region(name.strip(), tuple(zip(numbers[::2], numbers[1::2], strict=True)))
 
 
