@@ -146,7 +146,11 @@ def test_checksum_is_recorded_at_first_and_held_afterwards(server, archive, home
         fetch_archive(archive)
 
 
-@pytest.mark.parametrize("content", [b"<html>log in first</html>", packed()[:-40], packed(graph=None), b""])
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>log in first</html>", packed()[:-40], packed(graph=None), b""],
+    ids=["page", "cut off", "without a graph", "empty"],
+)
 def test_what_is_no_archive_is_refused_and_its_checksum_not_recorded(server, archive, home, content):
     server.content = content
     with pytest.raises(ZooError):
