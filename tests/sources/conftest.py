@@ -48,12 +48,17 @@ def make_clip():
 
 @pytest.fixture
 def serve():
-    """Start a web server with one answer a path: (status, headers, body); gives its address."""
+    """Start a web server with one answer a path: (status, headers, body); gives its address.
+
+    The headers of each request are put into `asked`.
+    """
     servers = []
 
-    def start(answers):
+    def start(answers, asked=None):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
+                if asked is not None:
+                    asked.append(self.headers)
                 status, headers, body = answers[self.path]
                 self.send_response(status)
                 for name, value in headers.items():

@@ -1,5 +1,6 @@
 """Pictures from a real web server on this machine."""
 
+import base64
 import io
 import socket
 import time
@@ -11,7 +12,7 @@ from PIL import Image
 from ssdrt.errors import SourceError
 from ssdrt.sources import open_source
 from ssdrt.sources.paths import without_password
-from ssdrt.sources.url import _read, fetch
+from ssdrt.sources.url import _read, fetch, is_stream
 
 
 @pytest.fixture
@@ -88,3 +89,25 @@ def test_password_is_not_shown():
     with pytest.raises(SourceError) as caught:
         fetch("http://me:secret@127.0.0.1:1/a.png", timeout=1)
     assert "secret" not in str(caught.value)
+
+
+def test_password_in_the_address_is_sent_to_its_server_alone(serve, picture):
+    asked = []
+    elsewhere = serve({"/": (200, {}, picture)}, asked)
+    first = serve({"/": (200, {}, picture), "/away": (302, {"Location": elsewhere + "/"}, b"")}, asked)
+    first = first.replace("//", "//me:p%40ss@")
+    assert fetch(first + "/") == fetch(first + "/away") == picture
+    secret = "Basic " + base64.b64encode(b"me:p@ss").decode()
+    assert [headers["Authorization"] for headers in asked] == [secret, secret, None]
+
+
+def test_what_asks_for_a_password_or_does_not_answer_is_a_camera_unless_it_is_named_like_a_picture(serve):
+    answers = {"/video": (401, {}, b""), "/": (404, {}, b""), "/page": (200, {"Content-Type": "text/html"}, b"")}
+    address = serve(answers)
+    assert is_stream(address + "/video")
+    assert not is_stream(address + "/")
+    assert not is_stream(address + "/page")
+    assert is_stream("http://me:secret@127.0.0.1:1/video")
+    assert not is_stream("http://me:secret@127.0.0.1:1/a.jpg")
+    assert not is_stream("http:///a")
+    assert not is_stream("http://a b/")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import os
 import re
+import ssl
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from typing import cast
@@ -29,7 +32,8 @@ STREAM_TYPES = re.compile(
 def is_stream(url: str, timeout: float = 10.0) -> bool:
     """Whether an address gives moving pictures: by its suffix, or by what the server says of it.
 
-    One that does not answer is taken for a picture, and fails as one.
+    What does not answer, or only to who has a password, is taken for a camera, unless its suffix is a picture's: as a
+    stream it is tried again, and says what is wrong.
 
     Raises
     ------
@@ -46,7 +50,13 @@ def is_stream(url: str, timeout: float = 10.0) -> bool:
     try:
         with _open(url, "*/*", timeout) as response:
             return bool(STREAM_TYPES.match(response.headers.get("Content-Type", "").lower()))
-    except (OSError, http.client.HTTPException, ValueError):
+    except urllib.error.HTTPError as error:
+        return error.code == http.HTTPStatus.UNAUTHORIZED
+    except urllib.error.URLError as error:  # its reason is a text where the address is wrong
+        return isinstance(error.reason, OSError) and not isinstance(error.reason, ssl.SSLError)
+    except OSError:
+        return True
+    except (http.client.HTTPException, ValueError):
         return False
 
 
@@ -72,7 +82,16 @@ def fetch(url: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> byt
 
 def _open(url: str, accept: str, timeout: float) -> http.client.HTTPResponse:
     quoted = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
-    request = urllib.request.Request(quoted, headers={"User-Agent": "ssdrt", "Accept": accept})
+    parts = urllib.parse.urlsplit(quoted)
+    user, _, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(
+        parts._replace(netloc=host).geturl(), headers={"User-Agent": "ssdrt", "Accept": accept}
+    )
+    if user:
+        name, _, password = user.partition(":")
+        secret = f"{urllib.parse.unquote(name)}:{urllib.parse.unquote(password)}".encode()
+        # Not sent to where a redirection leads, which may be another server.
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(secret).decode()}")
     return cast("http.client.HTTPResponse", _opener().open(request, timeout=timeout))
 
 
