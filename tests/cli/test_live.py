@@ -1,5 +1,6 @@
 """`ssdrt detect` with live sources: in this process where that will do, and in one of its own to be interrupted."""
 
+import io
 import json
 import os
 import random
@@ -67,6 +68,14 @@ def test_a_synthetic_scene_is_detected_and_written_with_its_states(ssdrt, tmp_pa
     assert {line["source"] for line in frames} == {"test:?size=160x120&rate=20&frames=10"}
     assert ": ONLINE" in err
     assert f"{len(frames)} frames in " in err
+
+
+def test_raw_frames_on_standard_input(ssdrt, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes(2 * 8 * 6))))
+    words = ("rawvideo:?size=8x6&format=gray&rate=10", "--json", tmp_path / "a.jsonl", *REFERENCE)
+    assert ssdrt(*DETECT, *words)[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [(line["source"], line["time"]) for line in lines] == [("-", 0.0), ("-", 0.1)]
 
 
 def test_what_can_never_work_ends_the_run(ssdrt):

@@ -60,7 +60,7 @@ def test_a_cut_jpeg_at_the_end_costs_that_frame_only(standard_input):
 def test_raw_frames(standard_input, form, channels):
     pixels = np.arange(2 * 4 * 6 * channels, dtype=np.uint8).reshape(2, 4, 6, channels)
     standard_input(pixels.tobytes())
-    found = frames(f"-?size=6x4&format={form}&rate=10")
+    found = frames(f"rawvideo:?size=6x4&format={form}&rate=10")
     wanted = {"rgb24": pixels, "bgr24": pixels[..., ::-1], "gray": np.repeat(pixels, 3, axis=3)}[form]
     np.testing.assert_array_equal([frame.image for frame in found], wanted)
     assert [frame.time for frame in found] == [0.0, 0.1]

@@ -17,6 +17,9 @@ from ssdrt.sources.piped import Head, piped_video, raw_frames
 from ssdrt.sources.sequence import is_sequence, read_sequence
 from ssdrt.sources.stdin import read_stdin
 
+RAW = ("rawvideo:", "-?")
+"""How raw frames on standard input begin; a command line takes the second for an option unless -- stands before it."""
+
 Name = str | Item | Iterator[Item]
 """An input that was looked at: a file or address, a picture, or frames."""
 
@@ -38,7 +41,7 @@ def open_source(*inputs: str, max_pixels: int = MAX_PIXELS) -> Source:
     """
     names: list[Name] = []
     for text in inputs:
-        if text == "-" or text.startswith("-?"):
+        if text == "-" or text.startswith(RAW):
             file = Head(sys.stdin.buffer)
             video_items = raw_frames(text, file, max_pixels) if text != "-" else piped_video(file, max_pixels)
             if video_items is not None:

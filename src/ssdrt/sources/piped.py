@@ -46,13 +46,13 @@ class Head:
 
 
 def raw_frames(text: str, file: Head, max_pixels: int) -> Iterator[Item]:
-    """Frames of `-?size=640x480&format=rgb24&rate=30`; the format is rgb24, bgr24 or gray.
+    """Frames of `rawvideo:?size=640x480&format=rgb24&rate=30`; the format is rgb24, bgr24 or gray.
 
     Raises
     ------
     SourceError: no size, or an option that is not understood.
     """
-    _, options = parse_options(text, text, "- as rawvideo: -?size=640x480&format=rgb24&rate=30")
+    _, options = parse_options(text, text, "rawvideo:?size=640x480&format=rgb24&rate=30")
     channels = {"rgb24": 3, "bgr24": 3, "gray": 1}.get(form := options.get("format", "rgb24"))
     if "size" not in options or channels is None:
         raise SourceError(f"{text!r}: raw frames need size=WIDTHxHEIGHT; format is rgb24, bgr24 or gray")
