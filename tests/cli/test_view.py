@@ -120,3 +120,11 @@ def test_a_class_that_is_in_no_line_cannot_be_blurred(ssdrt, recorded):
     code, _, err = ssdrt("view", *words)
     assert code == 1
     assert "has the class 'persn'; they have car, person" in err
+
+
+@pytest.mark.parametrize("region", ["zone=a=0,0,9,0,9,9", "line=a=0,0,9,9"])
+def test_two_zones_or_lines_of_one_name_are_refused(ssdrt, recorded, region):
+    option = f"--{region}"
+    code, _, err = ssdrt("view", recorded / "found.jsonl", recorded / "clip.mp4", option, option, "-o", "out.mp4")
+    assert code == 1
+    assert "have one name: a, a; give each its own" in err

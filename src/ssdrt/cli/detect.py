@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -15,6 +14,7 @@ from ssdrt.cli.analysis import add_analysis, open_analytics
 from ssdrt.cli.live import add_live, detect_live, open_files, streams_of
 from ssdrt.cli.options import add_engine, add_model, add_score, duration, fraction, positive, words
 from ssdrt.cli.printer import Printer
+from ssdrt.cli.stopping import end_on_signals, ignore_signals
 from ssdrt.cli.viewing import add_viewing, play_files
 from ssdrt.errors import SourceError, shorten
 
@@ -79,14 +79,14 @@ def run(args: Namespace) -> int:
     sinks: list[Sink] = [] if outputs else [Printer(with_table=source.length == 1)]
     on_screen = not outputs or (sys.stdout.isatty() and not {"-", "jsonl:-"}.isdisjoint(outputs))
     with ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+        end_on_signals(stack)
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
         options, analytics = detect_options(args, detector), open_analytics(args, detector.class_ids(args.blur))
         for output in outputs:
             sinks.append(open_sink(output, detector.labels, args.segment))
             stack.callback(sinks[-1].close)
-        stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break off the closing
+        stack.callback(ignore_signals)
         begin = time.perf_counter()
         outcomes = stack.enter_context(closing(_outcomes(detector, source, analytics.widen(options))))
         advance = stack.enter_context(progress("detecting", source.length, quiet=args.quiet or on_screen))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from ssdrt.cli.analysis import open_analytics
 from ssdrt.cli.options import positive
 from ssdrt.cli.printer import Printer
+from ssdrt.cli.stopping import end_on_signals, ignore_signals
 from ssdrt.cli.viewing import viewers_of, watch
 from ssdrt.errors import SourceError, SsdrtError
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ssdrt.sources.base import Frame, Source
     from ssdrt.sources.status import Status
     from ssdrt.sources.stream import Stream
-
-TERMINATED = 128 + signal.SIGTERM  # the exit code, as shells have it
 
 
 def add_live(parser: ArgumentParser) -> None:
@@ -122,13 +120,10 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
         try:
             watch(args, board, controls)
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not break off the closing
-                signal.signal(number, signal.SIG_IGN)
+            ignore_signals()
 
     with ExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(signal.signal, number, signal.getsignal(number))
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+        end_on_signals(stack)
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
         detect, settings = detection(args, detector)

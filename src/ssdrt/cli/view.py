@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssdrt.cli.analysis import add_analysis, open_analytics
 from ssdrt.cli.options import add_score, duration, positive, words
+from ssdrt.cli.stopping import end_on_signals, ignore_signals
 from ssdrt.errors import SourceError, shorten
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ def run(args: Namespace) -> int:
     source = open_source(args.video, max_pixels=args.max_pixels or MAX_PIXELS)
     sinks: list[Sink] = []
     with ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+        end_on_signals(stack)
         for output in args.output:
             sinks.append(open_sink(output, LabelMap({}), args.segment))
             stack.callback(sinks[-1].close)
         if args.show:
             failed = _show(args, replay, source, _options(args, records), sinks, stack)
         else:
-            stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # no second Ctrl-C must break off the closing
+            stack.callback(ignore_signals)
             failed = _write(args, replay, source, _options(args, records), sinks)
     if not (replay.matched or failed or args.show):
         raise SourceError(f"no frame of {shorten(args.video)!r} has the time of a line of {shorten(args.records)!r}")
@@ -106,7 +106,7 @@ def _show(
     )
     stack.callback(player.close)
     stack.callback(board.close)
-    stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # no second Ctrl-C must break off the closing
+    stack.callback(ignore_signals)
     player.start(board, controls := Controls(settings))
     show(board, controls)
     return player.failed

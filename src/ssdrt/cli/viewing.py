@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from ssdrt.cli.stopping import end_on_signals, ignore_signals
 from ssdrt.errors import SourceError, shorten
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def play_files(args: Namespace) -> int:
     source = open_files(args)
     name = shorten(args.input[0]) + (f" and {len(args.input) - 1} more" if len(args.input) > 1 else "")
     with ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+        end_on_signals(stack)
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         detect, settings = detection(args, detector)
         board, controls = Board(), Controls(settings)
@@ -78,7 +78,7 @@ def play_files(args: Namespace) -> int:
         for viewer in viewers_of(args, detector):
             stack.callback(viewer(board, controls).close)
         stack.callback(board.close)
-        stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break off the closing
+        stack.callback(ignore_signals)
         begin = time.perf_counter()
         player.start(board, controls)
         watch(args, board, controls)
