@@ -38,9 +38,12 @@ def test_pipelines():
         "gst:v4l2src ! video/x-raw,width={width},height={height} ! videoconvert ! appsink drop=1", (800, 600)
     )
     assert stream.pipelines == ("v4l2src ! video/x-raw,width=800,height=600 ! videoconvert",)
-    board = parse_stream("csi:1?size=640x480").pipelines
-    assert board[0].startswith("nvarguscamerasrc sensor-id=1 ! ")
-    assert "width=640,height=480,framerate=30/1" in board[1]
+    jetson, raspberry = parse_stream("csi:0?size=640x480&rate=29.97").pipelines
+    assert jetson.startswith("nvarguscamerasrc sensor-id=0 ! ")
+    assert "width=640,height=480,framerate=2997/100" in raspberry
+    (second,) = parse_stream("csi:1").pipelines
+    assert second.startswith("nvarguscamerasrc sensor-id=1 ! ")
+    assert "framerate=30/1" in second
 
 
 @pytest.mark.parametrize("text", ["photo.jpg", "-", "-?size=3x4", "folder", "C:/a.png", "http://host/a.jpg", "a:b.png"])
@@ -51,7 +54,9 @@ def test_what_is_no_stream(text):
 @pytest.mark.parametrize(
     "text",
     ["camera:x", "camera:0?size=big", "test:?colour=red", "test:?rate=0.00", "http://[x/a", "test:abc", "gst:",
-     "gst:! appsink", "csi:-1"],
+     "gst:! appsink", "csi:-1",
+     "camera:0?frames=4", "screen:?format=x", "test:?format=mjpeg", "csi:0?frames=1", "rtsp://", "rtsp://me:pw@/a",
+     "rtsp://:554/a"],
 )  # fmt: skip
 def test_what_is_a_stream_but_wrong(text):
     with pytest.raises(SourceError):

@@ -7,7 +7,8 @@ these. It is a plain program, started by `process.CaptureProcess`:
                       means that nobody wants anything more, also when the parent was killed
     a shared memory   pixels of the one frame that was asked for
     standard output   lines of JSON: {"opened": ...}, {"tick": n, "at": t} for each frame that came, {"frame": n, ...}
-                      for the one whose pixels lie in the memory, {"damaged": n}, last {"error": ...} or {"end": ...}
+                      for the one whose pixels lie in the memory, {"damaged": n}, last {"error": ...} or {"end": ...,
+                      "ends": whether that is an end or a failure}
 
 Times "at" are `time.monotonic()`, which all processes of a machine share. Credentials come in by standard input, where
 no list of processes shows them, and nothing goes out but texts of our own. Those in a pipeline of GStreamer stand in
@@ -154,7 +155,7 @@ def main() -> None:
         readers[request["reader"]](channel, request)
         if request["ends"]:
             channel.give_last()
-        channel.say(end="the stream has ended")
+        channel.say(end="the stream has ended", ends=request["ends"])
     except FAILURES as error:
         channel.fail(error)
     os._exit(0)  # threads of libraries may still be at it
@@ -205,6 +206,8 @@ def _decode(channel: Channel, container: InputContainer, request: dict[str, Any]
     context.flags |= av.codec.context.Flags.low_delay
     rate = stream.average_rate or stream.guessed_rate
     channel.say(opened=context.name, rate=float(rate) if rate else None)
+    if request["ends"] is None:
+        request["ends"] = bool(container.duration)
     # HLS comes in segments, a file as fast as it can be read: their frames are due when their time stamps say so.
     paced, begin = container.format.name == "hls" or (request["ends"] and container.duration), None
     damaged = 0

@@ -239,7 +239,7 @@ class LiveSource:
             elif "opened" in message:
                 rate = message["rate"]
             elif "end" in message:
-                if self._stream.ends:
+                if message["ends"]:
                     return "end", "", frames, 0.0
                 return "closed", "the stream has ended", frames, last - first
             elif "error" in message:

@@ -8,6 +8,7 @@ import sys
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 from ssdrt.errors import SourceError, shorten
@@ -19,15 +20,12 @@ KINDS = {
     "camera": "camera:0 or /dev/video0, ?size=1280x720&rate=30&format=mjpeg",
     "rtsp": "rtsp://, rtsps:// (TLS), rtspu:// (over UDP)",
     "http": "http(s):// with MJPEG, HLS (.m3u8) or a video",
-    "csi": "csi:0, a board's own camera, through GStreamer",
+    "csi": "csi:0, a board's own camera, through GStreamer, ?size=1280x720&rate=30",
     "gst": "gst:PIPELINE, a GStreamer pipeline without its sink",
     "screen": "screen: or screen::0.0, ?size=1280x720&rate=10",
     "test": "test: a synthetic moving scene, ?size=640x480&rate=30&frames=100",
 }
 """Kind -> how it is written. An http address is looked at before it is taken for a stream: `url.is_stream`."""
-
-FILES = (".m3u8", ".mp4", ".mkv", ".webm", ".mov")
-"""Suffixes of http addresses that have an end, unless the server says of a playlist that it goes on."""
 
 RTSP = {"rtsp": "tcp", "rtspt": "tcp", "rtspu": "udp", "rtsps": "tcp"}
 """Scheme -> transport of the pictures; the names are GStreamer's."""
@@ -40,7 +38,8 @@ class Stream:
     name: what the user typed, without credentials.
     reader: "av" opens `url` with FFmpeg's `format` (None: it finds out) and `options`; "gstreamer" runs the first of
     `pipelines` whose first element is installed; "scene" draws.
-    ends: its end is an end, as a file's is; the end of others is a failure, after which they are opened again.
+    ends: its end is an end, as a file's is; the end of others is a failure, after which they are opened again. None:
+    if it has a duration when it is opened.
     size, rate, frames: of the scene. rate is frames a second.
     """
 
@@ -50,7 +49,7 @@ class Stream:
     format: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     pipelines: tuple[str, ...] = ()
-    ends: bool = False
+    ends: bool | None = False
     size: Size = (640, 480)
     rate: float = 30.0
     frames: int | None = None
@@ -114,6 +113,8 @@ def _without_user(match: re.Match[str]) -> str:
 
 
 def _rtsp(scheme: str, rest: str, latency: float | None) -> Stream:
+    if not re.match(r"//([^/?#]*@)?(?![^/?#]*@)[^/:?#]", rest):
+        raise SourceError(f"{shorten(hide_credentials(f'{scheme}:{rest}'))!r} names no host; write {scheme}://HOST/...")
     options = {
         "rtsp_transport": RTSP[scheme],
         "protocol_whitelist": "rtp,rtsp,rtsps,srtp,tcp,tls,udp",
@@ -130,8 +131,7 @@ def _http(text: str) -> Stream:
         "protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto,data",
         "fpsprobesize": "0",  # opening takes half as long
     }
-    path = urllib.parse.urlsplit(text).path.lower()
-    return Stream(hide_credentials(text), "av", text, options=options, ends=path.endswith(FILES))
+    return Stream(hide_credentials(text), "av", text, options=options, ends=None)
 
 
 def _camera(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
@@ -153,13 +153,12 @@ def _screen(text: str, rest: str, options: dict[str, str], size: Size | None) ->
 def _csi(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
     number = _whole(text, rest or "0")
     width, _, height = (_size(options, size) or "1280x720").partition("x")
-    rate = options.get("rate", "30")
-    form = f"width={width},height={height},framerate={rate}/1"
-    pipelines = (
-        f"nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM),{form} ! nvvidconv ! video/x-raw,format=I420",
-        f"libcamerasrc ! video/x-raw,{form}",
-    )
-    return Stream(text, "gstreamer", pipelines=pipelines)
+    rate = Fraction(options.get("rate", "30"))
+    form = f"width={width},height={height},framerate={rate.numerator}/{rate.denominator}"
+    jetson = f"nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM),{form} ! nvvidconv"
+    # libcamera knows its cameras by long names of the board's: the first is the only one that can be given a number.
+    others = () if number else (f"libcamerasrc ! video/x-raw,{form}",)
+    return Stream(text, "gstreamer", pipelines=(f"{jetson} ! video/x-raw,format=I420", *others))
 
 
 def _pipeline(text: str, rest: str, size: Size) -> Stream:
@@ -193,12 +192,12 @@ def parse_options(text: str, rest: str, known: str) -> tuple[str, dict[str, str]
 
     Raises
     ------
-    SourceError: an option that is none of `OPTIONS`; the message says `known`.
+    SourceError: an option that is none of `OPTIONS`, or not in `known`, which the message says.
     """
     rest, _, query = rest.partition("?")
     options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
     for name, value in options.items():
-        if name not in OPTIONS or not re.fullmatch(OPTIONS[name], value):
+        if f"{name}=" not in known or name not in OPTIONS or not re.fullmatch(OPTIONS[name], value):
             raise SourceError(f"{shorten(text)!r}: {name}={value} is not understood; write {known}")
     return rest, options
 
