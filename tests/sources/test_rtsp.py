@@ -147,7 +147,7 @@ def test_lost_bytes_cost_frames_and_nothing_else(network, share):
     with Watched(address(network), replace(QUICK, opening=4.0)) as watched:
         watched.until_frames()
         network.lose(share)
-        watched.until(lambda _: network.lost > 4_000)
+        watched.until(lambda _: network.lost > 1_000)
         network.lose(0)
         watched.until_frames()
 
