@@ -115,6 +115,14 @@ def test_lines_of_several_videos_are_told_apart_by_name(ssdrt, recorded):
     assert len(view(ssdrt, recorded)[0]["detections"]) == 2
 
 
+def test_a_part_of_a_recording_is_refused(ssdrt, recorded):
+    (recorded / "clip.mp4").rename(recorded / "clip_001.mp4")
+    words = (recorded / "found.jsonl", recorded / "clip_001.mp4", "-o", recorded / "out.jsonl")
+    code, _, err = ssdrt("view", *words)
+    assert code == 1
+    assert "named like a part of a recording" in err
+
+
 def test_a_class_that_is_in_no_line_cannot_be_blurred(ssdrt, recorded):
     words = (recorded / "found.jsonl", recorded / "clip.mp4", "-o", recorded / "out.mp4", "--blur", "persn")
     code, _, err = ssdrt("view", *words)

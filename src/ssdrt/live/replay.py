@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,10 @@ SAME_TIME = 0.002
 """Seconds by which the times of a record and of its frame may differ: mkv rounds to milliseconds."""
 
 
+SEGMENT = re.compile(r"_\d{3}$")
+"""How the names of the first thousand files end that `AnnotatedVideo` makes one after the other."""
+
+
 class Records:
     """The lines of a file that belong to one video, by time, and the classes in them."""
 
@@ -35,7 +40,7 @@ class Records:
 
         Raises
         ------
-        SourceError: the file cannot be read, or which lines are the video's is not clear.
+        SourceError: the file cannot be read, which lines are the video's is not clear, or it is a part of a recording.
         """
         self._path, self.labels, self.class_ids = path, set[str](), set[int]()
         sources = dict[str, None]()
@@ -51,6 +56,11 @@ class Records:
                 f"{shorten(path)!r} has lines of {told}; which of them are those of {video!r} is not clear"
             )
         self._source = chosen[0]
+        if self._source not in (video, *alike) and SEGMENT.search(Path(video).stem):
+            raise SourceError(
+                f"{shorten(video)!r} is named like a part of a recording (--segment), whose times begin at 0 again, so "
+                "that its lines cannot be found; give the whole video, or another name if it is whole"
+            )
 
     def check(self, classes: Iterable[str]) -> None:
         """Refuse classes that are in no line.
