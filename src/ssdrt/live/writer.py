@@ -15,7 +15,10 @@ from ssdrt.sources.base import Frame
 from ssdrt.sources.status import Status
 
 WAITING = 32
-"""Frames that may wait for the sink: 85 MB of 1280 x 720, a second at 30 frames a second."""
+"""Frames that may wait for the sink: a second at 30 frames a second."""
+
+WAITING_BYTES = 100_000_000
+"""Of their pixels: 36 frames of 1280 x 720, 16 of 1920 x 1080, 4 of 3840 x 2160. One may always wait."""
 
 
 @runtime_checkable
@@ -43,7 +46,8 @@ class Writer:
         self.dropped = 0
         self._sink = sink
         self._queue: queue.Queue[tuple[Frame, Detections] | tuple[str, Status] | None] = queue.Queue()
-        self._room = threading.Semaphore(WAITING)
+        self._lock = threading.Lock()
+        self._frames = self._bytes = 0  # that wait
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ssdrt writer")
         self._futures = [self._pool.submit(self._run), self._pool.submit(sink.close)]
         for future in self._futures:
@@ -57,10 +61,13 @@ class Writer:
     def put(self, frame: Frame, found: Detections) -> None:
         """Have a frame written, if there is room for it to wait."""
         if self.error is None:
-            if self._room.acquire(blocking=False):
-                self._queue.put((frame, found))
-            else:
-                self.dropped += 1
+            with self._lock:
+                size = frame.image.nbytes
+                if self._frames and (self._frames == WAITING or self._bytes + size > WAITING_BYTES):
+                    self.dropped += 1
+                    return
+                self._frames, self._bytes = self._frames + 1, self._bytes + size
+            self._queue.put((frame, found))
 
     def put_status(self, source: str, status: Status) -> None:
         """Have a state written, if the sink takes states."""
@@ -84,7 +91,8 @@ class Writer:
     def _write(self, entry: tuple[Frame, Detections] | tuple[str, Status]) -> None:
         match entry:
             case Frame() as frame, Detections() as found:
-                self._room.release()
+                with self._lock:
+                    self._frames, self._bytes = self._frames - 1, self._bytes - frame.image.nbytes
                 self._sink.write(frame, found)
             case str() as source, Status() as status:
                 if isinstance(self._sink, TakesStatus):
