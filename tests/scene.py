@@ -37,11 +37,12 @@ class Scene:
         self._thread.join()
         self.board.close()
 
-    def post(self, index):
-        """Post frame `index` of every source."""
+    def post(self, index, **extra):
+        """Post frame `index` of every source; `extra`: what the tracker would add."""
         for number, source in enumerate(self._sources):
             frame, found = Frame(picture(index, number), source, index, index / self._fps), detections(index)
-            self.board.post(Snapshot(source, self.status, frame, found, time.monotonic(), 0.012, float(self._fps)))
+            now = time.monotonic()
+            self.board.post(Snapshot(source, self.status, frame, found, now, 0.012, float(self._fps), extra))
         self.posted += 1
 
     def _run(self):

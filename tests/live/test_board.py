@@ -1,8 +1,12 @@
 """Boards and controls: newest wins, nobody waits for nothing."""
 
 import threading
+from dataclasses import replace
+
+import numpy as np
 
 from ssdrt.live.board import Board, Controls, Settings, Snapshot, Status
+from ssdrt.sources.base import Frame
 
 
 def snapshot(source, dropped=0):
@@ -25,6 +29,17 @@ def test_a_viewer_of_one_source_does_not_see_others():
     assert board.wait(0, 0, "a")[1].source == "a"
     assert board.wait(1, 0, "a") is None
     assert [seen.source for _, seen in board.snapshots()] == ["a", "b"]
+
+
+def test_events_are_numbered_and_those_of_frames_that_nobody_saw_are_kept():
+    board, image = Board(), np.zeros((2, 2, 3), np.uint8)
+    for index in range(150):
+        frame = Frame(image, "a", index, index / 10)
+        seen = replace(snapshot("a"), frame=frame, extra={"events": [{"label": "x", "track_id": index}]})
+        board.post(seen)
+        board.post(replace(seen, status=Status("STALE")))
+    assert [(event["number"], event["track_id"]) for event in board.events("a")] == [(n + 1, n) for n in range(50, 150)]
+    assert board.events("b") == ()
 
 
 def test_waiting_ends_with_the_run():

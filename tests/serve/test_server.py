@@ -134,6 +134,22 @@ def test_events_are_server_sent_events(page):
     assert blank == b"\n"
 
 
+def test_an_event_is_told_once_to_everybody():
+    with still() as scene, page_of(scene) as page:
+        scene.post(1)
+        (_, jsonl, _), (_, events, _) = stream(page, "/jsonl"), stream(page, "/events")
+        assert b'"events"' not in jsonl.readline() + events.readline() + events.readline()
+        scene.post(2, events=[{"line": "door", "kind": "in", "track_id": 4, "label": "ball"}])
+        first = json.loads(jsonl.readline())
+        assert first["events"] == [{"number": 1, "line": "door", "kind": "in", "track_id": 4, "label": "ball"}]
+        assert b'"events"' in events.readline() + events.readline()
+        for score in (0.5, 0.6):
+            ask(page, "/settings", "POST", {"score_threshold": score})
+            assert "events" not in json.loads(jsonl.readline())
+        scene.post(3, events=[{"line": "door", "kind": "out", "track_id": 4, "label": "ball"}])
+        assert [event["number"] for event in json.loads(jsonl.readline())["events"]] == [2]
+
+
 def test_settings_reach_the_run_and_are_checked(page):
     assert ask(page, "/settings", "POST", {"score_threshold": 0.7, "classes": ["ball"]})[0] == 200
     assert page.scene.controls.settings.score_threshold == 0.7

@@ -45,6 +45,12 @@ class Snapshot:
     settings: Settings | None = None
 
 
+Events = tuple[Mapping[str, Any], ...]
+"""What happened in a source, oldest first: the tracker's events, each with its running `number`, from 1 on."""
+
+KEPT_EVENTS = 100
+
+
 class Controls:
     """The settings in force; any thread may read and change them."""
 
@@ -70,6 +76,7 @@ class Board:
     def __init__(self) -> None:
         self._news = threading.Condition()
         self._newest: dict[str, tuple[int, Snapshot]] = {}
+        self._events: dict[str, Events] = {}
         self._version = 0
         self._closed = False
 
@@ -77,8 +84,22 @@ class Board:
         """Put up the newest snapshot of its source."""
         with self._news:
             self._version += 1
+            _, last = self._newest.get(snapshot.source, (0, None))
+            if last is None or snapshot.frame is not last.frame:  # a change of state shows the same frame again
+                self._number(snapshot)
             self._newest[snapshot.source] = self._version, snapshot
             self._news.notify_all()
+
+    def events(self, source: str) -> Events:
+        """The last `KEPT_EVENTS` of a source, those of frames that a slow viewer never saw among them."""
+        with self._news:
+            return self._events.get(source, ())
+
+    def _number(self, snapshot: Snapshot) -> None:
+        before = self._events.get(snapshot.source, ())
+        first = before[-1]["number"] + 1 if before else 1
+        now = [{"number": number, **event} for number, event in enumerate(snapshot.extra.get("events", ()), first)]
+        self._events[snapshot.source] = (*before, *now)[-KEPT_EVENTS:]
 
     def close(self) -> None:
         """End the run: everybody who waits returns."""

@@ -97,12 +97,12 @@ def application(pictures: Pictures, controls: Controls, labels: Mapping[int, str
     return guarded
 
 
-def frame(shown: Shown | None, settings: bytes, with_picture: bool) -> bytes:
+def frame(shown: Shown | None, settings: bytes, with_picture: bool, told: int = 0) -> bytes:
     """One message of /live: two lengths as 4 bytes each, most significant first; a line of JSON; a JPEG or nothing.
 
-    The line is {"settings": ..., "source": a record or null}.
+    The line is {"settings": ..., "source": a record or null}, with the events whose numbers are above `told`.
     """
-    record = b"null" if shown is None else shown.record
+    record = b"null" if shown is None else shown.record_with(told)
     line = b'{"settings":' + settings + b',"source":' + record + b"}"
     picture = (shown.picture if shown is not None and with_picture else None) or b""
     return struct.pack(">II", len(line), len(picture)) + line + picture
@@ -225,14 +225,18 @@ class _Page:
             self._pictures.viewers -= 1
 
     async def _live(self) -> AsyncIterator[bytes]:
-        sent: dict[int, Shown] = {}
+        sent = dict[int, Shown]()
+        told = self._told()
         with self._watching():
             while not self._pictures.ended:
                 yield b""  # returns when what was sent before is gone: only then is the newest chosen
                 settings = json.dumps(self._settings()).encode()
                 fresh = [one for one in self._pictures.newest.values() if sent.get(one.number) is not one]
-                messages = [frame(one, settings, _unseen(one, sent.get(one.number))) for one in fresh]
+                messages = [
+                    frame(one, settings, _unseen(one, sent.get(one.number)), told.get(one.number, 0)) for one in fresh
+                ]
                 sent.update((one.number, one) for one in fresh)
+                told.update((one.number, one.last_event) for one in fresh)
                 yield b"".join(messages) or frame(None, settings, False)
                 await self._pictures.news(HEARTBEAT)
 
@@ -249,13 +253,19 @@ class _Page:
                 await self._pictures.news(HEARTBEAT)
 
     async def _records(self, before: bytes, after: bytes) -> AsyncIterator[bytes]:
-        sent: dict[int, bytes] = {}
+        sent, told = dict[int, bytes](), self._told()
         while not self._pictures.ended:
             yield b""
             fresh = [one for one in self._pictures.newest.values() if sent.get(one.number) != one.record]
             sent.update((one.number, one.record) for one in fresh)
-            yield b"".join(before + one.record + after for one in fresh)
+            parts = [before + one.record_with(told.get(one.number, 0)) + after for one in fresh]
+            told.update((one.number, one.last_event) for one in fresh)
+            yield b"".join(parts)
             await self._pictures.news(HEARTBEAT)
+
+    def _told(self) -> dict[int, int]:
+        """Source -> the number of its newest event: a viewer hears of those that come after it."""
+        return {number: one.last_event for number, one in self._pictures.newest.items()}
 
 
 def _unseen(one: Shown, last: Shown | None) -> bool:

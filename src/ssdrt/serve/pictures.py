@@ -19,7 +19,7 @@ import numpy as np
 
 from ssdrt.adapters import to_json
 from ssdrt.detections import Detections
-from ssdrt.live.board import Board, Controls, Settings, Snapshot
+from ssdrt.live.board import Board, Controls, Events, Settings, Snapshot
 from ssdrt.live.view import shown
 from ssdrt.sinks.draw import colour_of, draw_on
 from ssdrt.sinks.overlay import annotate_all, draw_regions_on
@@ -40,7 +40,8 @@ Json = dict[str, Any]
 class Shown:
     """The newest of one source as viewers get it.
 
-    number: of the source. version: of the snapshot. record: one line of JSON.
+    number: of the source. version: of the snapshot. record: one line of JSON, without `events`, which `record_with`
+    adds. events: the source's last.
     picture: the JPEG; None while nobody looks, and before the first frame. serial: another for every picture.
     """
 
@@ -49,6 +50,17 @@ class Shown:
     record: bytes
     picture: bytes | None = None
     serial: int = 0
+    events: Events = ()
+
+    def record_with(self, told: int) -> bytes:
+        """The record with those of the events whose numbers are above `told`."""
+        new = [event for event in self.events if event["number"] > told]
+        return self.record[:-1] + b', "events": ' + json.dumps(new, default=str).encode() + b"}" if new else self.record
+
+    @property
+    def last_event(self) -> int:
+        """The number of the newest event; 0 before the first."""
+        return int(self.events[-1]["number"]) if self.events else 0
 
 
 class Pictures:
@@ -105,7 +117,7 @@ class Pictures:
                 maker = self._makers.setdefault(snapshot.source, _Maker(number))
                 fresh, due = maker.make(version, snapshot, self._controls.settings, self.viewers > 0)
                 wait = min(wait, due)
-                made += [fresh] if fresh else []
+                made += [replace(fresh, events=self._board.events(snapshot.source))] if fresh else []
             self._publish(made)
         self._publish([])
 
@@ -168,7 +180,7 @@ class _Maker:
 
 
 def record_of(number: int, snapshot: Snapshot, found: Detections | None) -> bytes:
-    """The snapshot as a line of JSON: that of the JSON lines files, and how the source is doing."""
+    """The snapshot as a line of JSON: that of the JSON lines files, and how the source is doing; without `events`."""
     frame, status = snapshot.frame, snapshot.status
     record: Json = {"source": snapshot.source}
     if frame is not None and found is not None:
@@ -184,7 +196,7 @@ def record_of(number: int, snapshot: Snapshot, found: Detections | None) -> byte
         "dropped": status.dropped,
         "reconnects": status.reconnects,
         "counts": {} if found is None else dict(Counter(found.labels.tolist()).most_common()),
-        **{name: value for name, value in snapshot.extra.items() if name != "counts"},
+        **{name: value for name, value in snapshot.extra.items() if name not in ("counts", "events")},
     }
     return json.dumps(record, default=str).encode()
 
