@@ -212,9 +212,10 @@ def test_a_token_is_drawn_and_is_not_short(monkeypatch):
                 addresses.add(page.address.partition("#")[2])
         assert len(addresses) == 2
         assert min(map(len, addresses)) >= 20
-        monkeypatch.setenv(TOKEN, "short")
-        with pytest.raises(SinkError, match="16 or more"):
-            LivePage(LABELS, "0.0.0.0")
+        for token in ("short", "zz%zz" * 5, "a#b" * 10, "\u00e9" * 20):
+            monkeypatch.setenv(TOKEN, token)
+            with pytest.raises(SinkError, match="16 or more"):
+                LivePage(LABELS, "0.0.0.0")
 
 
 def test_snapshot_is_whole_and_of_a_source_that_is_there():

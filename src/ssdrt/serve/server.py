@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 import threading
@@ -119,8 +120,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _token() -> str:
     token = os.environ.get(TOKEN) or secrets.token_urlsafe(16)
-    if len(token) < SHORTEST_TOKEN:
-        raise SinkError(f"{TOKEN} holds {len(token)} characters; give a token of {SHORTEST_TOKEN} or more")
+    if not re.fullmatch(rf"[A-Za-z0-9._~-]{{{SHORTEST_TOKEN},}}", token):  # as it is in addresses and cookies alike
+        raise SinkError(f"{TOKEN} must hold {SHORTEST_TOKEN} or more characters, of A-Z a-z 0-9 . _ ~ - only")
     return token
 
 
