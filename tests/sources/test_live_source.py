@@ -1,6 +1,7 @@
 """`LiveSource` and its capture process when something goes wrong, with the synthetic scene."""
 
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssdrt.errors import SourceError
 from ssdrt.sources import process as process_module
 from ssdrt.sources.live import LiveSource, Patience
 from ssdrt.sources.process import CaptureProcess
@@ -159,3 +161,27 @@ def test_a_pipeline_may_complain_at_length_and_tells_no_password(gstreamer):
         told.until("the pipeline failed: no rtsp://host/a; next try")
     finally:
         source.close()
+
+
+def test_a_descriptor_may_have_any_number():
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < 2100:
+        pytest.skip(f"there may be no more than {most} descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limit, 2100), most))
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    source = LiveSource(Stream("a", **SMALL))
+    try:
+        source.start()
+        assert source.wait(20)
+    finally:
+        source.close()
+        for other in others:
+            os.close(other)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+    source.check()
+
+
+def test_windows_is_told_in_a_sentence(monkeypatch):
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(SourceError, match="Linux and macOS only"):
+        LiveSource(Stream("a", **SMALL))

@@ -6,6 +6,7 @@ import numpy as np
 
 from ssdrt.detections import Detections
 from ssdrt.live.board import Settings, Snapshot
+from ssdrt.track.selection import of_classes
 
 
 def shown(snapshot: Snapshot, settings: Settings) -> Detections | None:
@@ -18,7 +19,7 @@ def shown(snapshot: Snapshot, settings: Settings) -> Detections | None:
         return found
     kept = np.ones(len(found), bool)
     if before is None or settings.score_threshold > before.score_threshold:
-        kept &= found.scores >= settings.score_threshold
+        kept &= found.scores > settings.score_threshold  # as in detection
     if settings.classes is not None and (before is None or settings.classes != before.classes):
-        kept &= np.isin(found.labels, settings.classes) | np.isin(found.class_ids.astype(np.str_), settings.classes)
+        kept &= of_classes(found, settings.classes)
     return found[kept]

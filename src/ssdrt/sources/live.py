@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -86,7 +87,13 @@ class LiveSource:
         Parameters
         ----------
         on_change: called, in a thread of the source, whenever the state or its reason changes.
+
+        Raises
+        ------
+        SourceError: this is Windows.
         """
+        if sys.platform == "win32":
+            raise SourceError("cameras and streams are read on Linux and macOS only; on Windows in WSL")
         self.name = stream.name
         self._stream, self._on_change, self._max_pixels = stream, on_change, max_pixels
         self._patience = patience or Patience()
@@ -303,7 +310,9 @@ class LiveSource:
         """Sleep; True when woken by `close`."""
         import select
 
-        return bool(select.select([self._wake], [], [], seconds)[0])
+        poll = select.poll()  # select.select takes no descriptor above 1023
+        poll.register(self._wake, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def _closing(self) -> bool:
         return self._asleep(0)

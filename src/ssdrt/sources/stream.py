@@ -136,15 +136,15 @@ def _http(text: str) -> Stream:
 
 def _camera(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
     number = _whole(text, rest or "0")
-    place = {"linux": ("v4l2", f"/dev/video{number}"), "darwin": ("avfoundation", str(number))}
-    form, url = place.get(sys.platform, ("dshow", f"video={number}"))
+    form, url = ("avfoundation", str(number)) if sys.platform == "darwin" else ("v4l2", f"/dev/video{number}")
     wanted = _some(video_size=_size(options, size), framerate=options.get("rate"), input_format=options.get("format"))
     return Stream(text, "av", url, form, wanted)
 
 
 def _screen(text: str, rest: str, options: dict[str, str], size: Size | None) -> Stream:
-    place = {"darwin": ("avfoundation", f"Capture screen {rest or 0}"), "win32": ("gdigrab", "desktop")}
-    form, url = place.get(sys.platform, ("x11grab", rest or os.environ.get("DISPLAY", "")))
+    form, url = "x11grab", rest or os.environ.get("DISPLAY", "")
+    if sys.platform == "darwin":
+        form, url = "avfoundation", f"Capture screen {rest or 0}"
     if not url:
         raise SourceError("screen: needs an X display, and DISPLAY is not set")
     return Stream(text, "av", url, form, _some(video_size=_size(options, size), framerate=options.get("rate", "10")))
