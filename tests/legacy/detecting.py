@@ -20,7 +20,7 @@ def detect(uff, picture) -> Detections:
         values[layer.name] = run_layer(layer, *(values[name] for name in layer.inputs))
     loc = flatten_concat([values[head.boxes] for head in model.heads])
     conf = flatten_concat([softmax(model, values[head.scores]) for head in model.heads])
-    prior = nodes["concat_priorbox"]
+    prior = nodes[nodes["NMS"].inputs[plugin.input_order[2]]]
     if prior.operation == "Const":
         anchors = constant(uff, prior)
     else:

@@ -93,6 +93,84 @@ assert __name__ != "__main__"
 """
 )
 
+OLDEST = """
+def preprocess(dynamic_graph):
+    dynamic_graph.remove(["detection_boxes", "detection_scores", "detection_classes", "num_detections"])
+    dynamic_graph.collapse_namespaces(namespace_map, unique_inputs=True)
+    dynamic_graph.remove(dynamic_graph.graph_outputs, remove_exclusive_dependencies=False)
+    nms = dynamic_graph.find_nodes_by_op("NMS_TRT")[0]
+    if "Input" in nms.input:
+        nms.input.remove("Input")
+    if "image_tensor:0" in dynamic_graph.node_map["Input"].input:
+        dynamic_graph.node_map["Input"].input.remove("image_tensor:0")
+"""
+
+BUILDER = """
+import argparse, ctypes, os
+import uff
+
+TRT_LOGGER = trt.Logger(trt.Logger.INFO)
+trt.init_libnvinfer_plugins(TRT_LOGGER, "")
+path = os.path.join(os.path.dirname(__file__), "model", "frozen_inference_graph.pb")
+TRTbin, output_name, dims, layout = "TRT_%s.bin" % os.path.basename(path), ["NMS"], [3, 128, 128], 7
+MODEL_SPECS = {"ssd": {}, "frozen_inference": {"num_classes": 7, "order": [0, 2, 1], "sizes": (0.25, 0.5)}}
+
+def without_squeeze(graph):
+    graph.forward_inputs(graph.find_node_inputs_by_name(graph.node_map["NMS"], "Squeeze"))
+    return graph
+
+def add_plugin(graph, model, spec):
+    assert model == "frozen_inference"
+    gs.update_node(NMS, trt_plugin=True, numClasses=spec["num_classes"], inputOrder=spec["order"])
+    PriorBox.attr["minSize_u_float"].f, PriorBox.attr["maxSize_u_float"].f = spec["sizes"]
+    graph.forward_inputs(graph.find_nodes_by_op("Identity"))
+    graph.collapse_namespaces(namespace_map)
+    clean(graph)
+    return without_squeeze(graph)
+
+def main():
+    graph = add_plugin(gs.DynamicGraph(path), argparse.ArgumentParser().parse_args(), MODEL_SPECS["ssd"])
+    uff.from_tensorflow(graph.as_graph_def(), output_nodes=output_name, output_filename=TRTbin, text=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+GIST = """
+import tensorflow.compat.v1 as tf
+
+def constant(name, values):
+    node = tf.NodeDef()
+    node.name, node.op = name, "Const"
+    node.attr["dtype"].type = tf.float32.as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values, dtype=tf.float32, shape=[len(values)]))
+    return node
+
+def preprocess(graph):
+    graph.remove(graph.find_nodes_by_name(["detection_.*", "num_detections"]), remove_exclusive_dependencies=False)
+    graph.remove([n for n in graph.graph_outputs if n.op.startswith("Add")], remove_exclusive_dependencies=True)
+    graph.forward_inputs(graph.find_nodes_by_op(["Identity", "StopGradient"]))
+    inside = ("Preprocessor", "image_tensor", "Cast", "Postprocessor")
+    graph.collapse_namespaces({key: namespace_map[key] for key in inside})
+    graph.collapse_namespaces({key: new for key, new in namespace_map.items() if key not in inside}, exclude_nodes=[])
+    (nms,) = graph.find_nodes_by_name("NMS")
+    for squeeze in graph.find_node_inputs_by_name(nms, "Squeeze.*"):
+        graph.forward_inputs([squeeze])
+    while "Input" in nms.input:
+        nms.input.remove("Input")
+    del Input.input[:]
+    gs.update_node(NMS, trt_plugin=True, numClasses=np.int64(7), confSigmoid=True, inputOrder=(0, 2, 1))
+    graph.append(constant("one", [1.0, 1.0]))
+    PriorBox.input[:] = []
+    PriorBox.input.append("one")
+    for node in graph.find_nodes_by_op("AddV2"):
+        node.op = "Add"
+    print("NMS reads", ", ".join(str(i) for i in nms.input), "of", len(graph.as_graph_def().node), "nodes")
+"""
+
+SHAPES = {"preprocess": PREPROCESS, "add_plugin": ADD_PLUGIN, "specs": WITH_SPECS, "oldest": OLDEST, "builder": BUILDER,
+          "gist": GIST}  # fmt: skip
+
 
 @pytest.fixture
 def graph_file(tmp_path):
@@ -105,7 +183,7 @@ def script(folder, *parts):
     return path
 
 
-@pytest.mark.parametrize("kind", [PREPROCESS, ADD_PLUGIN, WITH_SPECS], ids=["preprocess", "add_plugin", "specs"])
+@pytest.mark.parametrize("kind", SHAPES.values(), ids=SHAPES)
 def test_a_script_makes_a_detector_that_finds_the_same(tmp_path, graph_file, kind):
     uff = convert_with_script(graph_file, script(tmp_path, PLUGINS, kind), "trt8")
     nodes = checked_nodes(uff)

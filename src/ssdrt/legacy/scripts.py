@@ -191,10 +191,23 @@ def from_tensorflow_frozen_model(frozen_file: str, output_nodes: str | Iterable[
     return from_tensorflow(DynamicGraph(frozen_file), output_nodes, **options)
 
 
+class _Logger:
+    """tensorrt.Logger, which scripts make at their top, and which has nothing to say here."""
+
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+
+    def __init__(self, min_severity: int = WARNING) -> None:
+        self.min_severity = min_severity
+
+
 def _tensorrt(target: Target) -> ModuleType:
-    """Its version, which scripts look at, and the logger that they make."""
-    logger = type("Logger", (), {name: i for i, name in enumerate(("INTERNAL_ERROR", "ERROR", "WARNING", "INFO"))})
-    return _module("tensorrt", __version__=_VERSIONS[target], Logger=logger)
+    """Its version, which scripts look at, and what they begin with: a logger and the registering of the plugins."""
+    return _module(
+        "tensorrt",
+        __version__=_VERSIONS[target],
+        Logger=_Logger,
+        init_libnvinfer_plugins=lambda *_: True,
+    )
 
 
 def _tensorflow() -> dict[str, ModuleType]:
