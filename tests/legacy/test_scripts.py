@@ -6,17 +6,18 @@ import sys
 import numpy as np
 import pytest
 
-from build import demo_file, demo_graph
+from build import const, demo_file, demo_graph, node
 from legacy.detecting import detect
 from ssdrt.compare import EXACT, difference
 from ssdrt.demo import COLOURS, DemoOptions, demo_picture
 from ssdrt.engines import reference
 from ssdrt.errors import ModelError
+from ssdrt.graph.writer import NodeSpec, Shape, write_graph
 from ssdrt.legacy.advice import problems
 from ssdrt.legacy.binary import read_uff
 from ssdrt.legacy.convert import convert_to_uff
 from ssdrt.legacy.scripts import convert_with_script
-from ssdrt.legacy.uff import checked_nodes
+from ssdrt.legacy.uff import checked_nodes, constant
 from ssdrt.pipeline import detect_picture, graph_parameters
 from ssdrt.recover import recover
 
@@ -111,6 +112,7 @@ import uff
 
 TRT_LOGGER = trt.Logger(trt.Logger.INFO)
 trt.init_libnvinfer_plugins(TRT_LOGGER, "")
+runtime = trt.Runtime(TRT_LOGGER)
 path = os.path.join(os.path.dirname(__file__), "model", "frozen_inference_graph.pb")
 TRTbin, output_name, dims, layout = "TRT_%s.bin" % os.path.basename(path), ["NMS"], [3, 128, 128], 7
 MODEL_SPECS = {"ssd": {}, "frozen_inference": {"num_classes": 7, "order": [0, 2, 1], "sizes": (0.25, 0.5)}}
@@ -199,6 +201,27 @@ def test_a_script_makes_a_detector_that_finds_the_same(tmp_path, graph_file, kin
     picture = demo_picture()
     expected = detect_picture(model, engine, picture, graph_parameters(model), model.labels.value)
     assert difference(expected[expected.scores > 0.3], detect(uff, picture)).within(EXACT)
+
+
+def test_constants_are_changed_and_made_as_protobufs_are(tmp_path):
+    graph = node("ConcatV2", "c", "image", "image", "axis"), node("Add", "a", "c", "w")
+    path = tmp_path / "g.pb"
+    image = NodeSpec("image", "Placeholder", (), {"dtype": "float32", "shape": Shape((1, 4, 4, 3))})
+    path.write_bytes(write_graph((image, const("axis", 3, "int32"), const("w", [1.0, 2.0]), *graph)))
+    text = """
+import tensorflow as tf
+def preprocess(graph):
+    graph.find_nodes_by_path("axis")[0].attr["value"].tensor.int_val[0] = 2
+    w = graph.node_map["w"]
+    w.attr.clear()
+    w.attr["dtype"].CopyFrom(tf.AttrValue(type=tf.float32.as_datatype_enum))
+    w.attr["value"].CopyFrom(tf.AttrValue(tensor=tf.make_tensor_proto([3.0], shape=[1, 2])))
+"""
+    uff = convert_with_script(path, script(tmp_path, text), "trt8")
+    nodes = checked_nodes(uff)
+    assert nodes["c"].fields["axis"].value == 2
+    assert constant(uff, nodes["w"]).tolist() == [[3.0, 3.0]]
+    assert constant(uff, nodes["w"]).dtype == np.float32
 
 
 def test_the_script_is_told_the_version_it_is_for(tmp_path, graph_file):

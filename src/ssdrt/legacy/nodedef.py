@@ -69,7 +69,14 @@ class TensorProto:
     """A constant, as an array."""
 
     def __init__(self, array: Any = 0.0) -> None:
-        self.array = np.asarray(array)
+        self.array = np.array(array)
+
+    @property
+    def int_val(self) -> np.ndarray:
+        """The values in a row, to be changed in place: here all of them, where protobuf may have them as bytes."""
+        return self.array.reshape(-1)
+
+    float_val = int_val
 
     @property
     def tensor_content(self) -> bytes:
@@ -84,8 +91,13 @@ class TensorProto:
 class AttrValue:
     """One attribute. Reading a member that is not set gives that type's zero; writing one replaces what was there."""
 
-    def __init__(self, value: Any = None) -> None:
+    def __init__(self, value: Any = None, **members: Any) -> None:
         self.value = value
+        for name, given in members.items():
+            if name in ("shape", "list", "tensor"):
+                self.value = given
+            else:
+                setattr(self, name, given)
 
     def _get(self, kind: type, default: Any) -> Any:
         return self.value if type(self.value) is kind else default

@@ -22,6 +22,7 @@ from ssdrt.legacy.automatic import Target
 from ssdrt.legacy.binary import write_uff
 from ssdrt.legacy.converter import to_uff
 from ssdrt.legacy.nodedef import (
+    AttrValue,
     DType,
     GraphDef,
     NodeDef,
@@ -201,17 +202,36 @@ class _Logger:
 
 
 def _tensorrt(target: Target) -> ModuleType:
-    """Its version, which scripts look at, and what they begin with: a logger and the registering of the plugins."""
+    """Its version, which scripts look at, and what they begin with: a logger, plugins to register, types."""
     return _module(
         "tensorrt",
         __version__=_VERSIONS[target],
+        float32=DType("float32"),
+        float16=DType("float16"),
         Logger=_Logger,
+        Runtime=lambda _logger: None,
         init_libnvinfer_plugins=lambda *_: True,
     )
 
 
+def make_tensor_proto(values: Any, dtype: DType | None = None, shape: Iterable[int] | None = None) -> TensorProto:
+    """tf.make_tensor_proto; Python's floats are float32 and its ints int32, as TensorFlow takes them."""
+    array = np.asarray(values)
+    if dtype is not None:
+        array = array.astype(dtype.as_numpy_dtype)
+    elif not isinstance(values, (np.ndarray, np.generic)):
+        array = array.astype({"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype))
+    return TensorProto(
+        array
+        if shape is None
+        else np.broadcast_to(array, tuple(shape))
+        if array.size == 1
+        else array.reshape(tuple(shape))
+    )
+
+
 def _tensorflow() -> dict[str, ModuleType]:
-    """dtypes, GraphDef and NodeDef, and constants as arrays."""
+    """dtypes, GraphDef, NodeDef and AttrValue, and constants as arrays."""
     dtypes = {name: DType(name) for name in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool")}
     contents = {
         **dtypes,
@@ -219,7 +239,8 @@ def _tensorflow() -> dict[str, ModuleType]:
         "GraphDef": GraphDef,
         "NodeDef": NodeDef,
         "make_ndarray": lambda tensor: np.asarray(tensor.array),
-        "make_tensor_proto": lambda values, **_: TensorProto(values),
+        "AttrValue": AttrValue,
+        "make_tensor_proto": make_tensor_proto,
     }
     v1 = _module("tensorflow.compat.v1", **contents)
     compat = _module("tensorflow.compat", v1=v1)
