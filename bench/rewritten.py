@@ -18,7 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields, is_dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +82,12 @@ def _graph(args: argparse.Namespace, entry: dict[str, str], folder: Path) -> dic
         except subprocess.CalledProcessError as error:
             row["OpenVINO's frontend"] = {"refused": error.stderr.decode()[-400:]}
         row["OpenVINO's frontend"]["seconds"] = round(time.perf_counter() - start, 1)
-    row["OpenCV, heads"] = _opencv(model, folder / "layers.pb", sorted(photos.glob("*.png"))[0])
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # as OpenCV's importer may take its process with it
+        try:
+            photo = sorted(photos.glob("*.png"))[0]
+            row["OpenCV, heads"] = pool.submit(_opencv, model, folder / "layers.pb", photo).result()
+        except BrokenProcessPool:
+            row["OpenCV, heads"] = {"refused": "the importer crashed"}
     return row
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -32,15 +31,12 @@ def start(*words, **options):
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_needs_no_package_and_little_time(command):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_help_needs_no_package(command):
     run = subprocess.run(
         [sys.executable, *BARE, *command.split(), "--help"], capture_output=True, text=True, check=False
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith(f"usage: ssdrt {command}".rstrip())
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.2
 
 
 def test_version(ssdrt):
