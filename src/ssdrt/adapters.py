@@ -72,4 +72,6 @@ def to_supervision(found: Detections) -> Any:
 
 def _decimals(values: NDArray[np.float32]) -> Any:
     """Nested lists of floats that print as short as float32 allows: 0.3, not 0.30000001192092896."""
-    return values.astype(np.float32).astype(np.str_).astype(np.float64).tolist()
+    # One by one: when Ctrl-C comes in the middle of it, numpy's own conversion to strings swallows it.
+    flat = np.array([float(str(value)) for value in values.astype(np.float32).ravel()])
+    return flat.reshape(values.shape).tolist()
