@@ -42,7 +42,7 @@ NAMED = (
     "ssd_mobilenet_v2_90_od2019",
 )
 OTHERS = (
-    "aiy_person_cat_dog_ssd_mobilenet_v1_0125_256",  # constant anchors
+    "aiy_person_cat_dog_ssd_mobilenet_v1_0125_256",  # clips before the suppression
     "ssd_mobilenet_v2_softmax_240x416_20_od2020",  # constant anchors, softmax
     "ssd_mobilenet_v1_90_od2017",  # constant anchors, padding
     "ssdlite_mobilenet_v3_small_320_90_od2020",  # squeeze and excite
