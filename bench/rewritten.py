@@ -225,6 +225,8 @@ def _opencv(model: Any, path: Path, photo: Path) -> dict[str, Any]:
         found = net.forward([ends[nodes[name]] for name in heads])
     except cv2.error as error:
         return {"refused": str(error).strip().splitlines()[-1][-200:]}
+    if any(one is None for one in found):
+        return {"refused": "a head comes out empty"}
     shapes = [(one.transpose(0, 2, 3, 1).shape, values[name].shape) for name, one in zip(heads, found, strict=True)]
     if wrong := [pair for pair in shapes if pair[0] != pair[1]]:
         return {"refused": f"a map of another shape: {wrong[0][0]} instead of {wrong[0][1]}"}
