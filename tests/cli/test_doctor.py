@@ -51,9 +51,10 @@ def test_models_are_listed_with_size_and_place(ssdrt, cache):
     graph.parent.mkdir(parents=True)
     graph.write_bytes(b"")
     code, out, _ = ssdrt("models")
-    rows = [line.split() for line in out.splitlines()[1 : 1 + len(ARCHIVES)]]
+    included, *rows = [line.split() for line in out.splitlines()[1 : 2 + len(ARCHIVES)]]
     graph.unlink()
     assert code == 0
+    assert included[:2] == ["person-hand", "included"]
     assert [row[0] for row in rows] == [archive.name for archive in ARCHIVES]
     assert rows[0][-1] == str(graph)
     assert all(row[-1] == "no" for row in rows[1:])
