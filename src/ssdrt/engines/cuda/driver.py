@@ -95,6 +95,10 @@ class Gpu:
         suffix = "a" if (major, minor) == (9, 0) else ""
         return Device(f"sm_{major}{minor}{suffix}", processors, shared)
 
+    def own_stream(self) -> Any:
+        """The calling thread's own queue. To wait for the whole GPU instead would break what another thread records."""
+        return self.driver.CUstream(self.driver.CU_STREAM_PER_THREAD)
+
     def release(self) -> None:
         """Give the context back."""
         if self.context is not None:
@@ -112,13 +116,15 @@ class DeviceMemory:
     def upload(self, data: bytes) -> None:
         """Copy bytes to its start, and wait until they are there: of few bytes of ordinary memory the copy alone
         returns before, and our streams do not wait for it."""
-        checked(self._gpu.driver.cuMemcpyHtoD(self.address, data, len(data)))
-        checked(self._gpu.driver.cuCtxSynchronize())
+        driver, stream = self._gpu.driver, self._gpu.own_stream()
+        checked(driver.cuMemcpyHtoDAsync(self.address, data, len(data), stream))
+        checked(driver.cuStreamSynchronize(stream))
 
     def fill(self, value: int) -> None:
         """Every byte, and wait."""
-        checked(self._gpu.driver.cuMemsetD8(self.address, value, self.size))
-        checked(self._gpu.driver.cuCtxSynchronize())
+        driver, stream = self._gpu.driver, self._gpu.own_stream()
+        checked(driver.cuMemsetD8Async(self.address, value, self.size, stream))
+        checked(driver.cuStreamSynchronize(stream))
 
     def free(self) -> None:
         """Give it back."""
@@ -198,6 +204,12 @@ class Stream:
             return checked(driver.cuGraphInstantiate(graph, 0))
         finally:
             driver.cuGraphDestroy(graph)
+
+    def abandon(self) -> None:
+        """End a recording that failed."""
+        _, graph = self._gpu.driver.cuStreamEndCapture(self.handle)
+        if graph:
+            self._gpu.driver.cuGraphDestroy(graph)
 
     def replay(self, graph: Any) -> None:
         """Run a graph, in turn."""

@@ -325,10 +325,14 @@ class Lane:
             launches = self.launches(source, batch)
             rest = self._rest_of(batch)
             self.stream.begin()
-            for index, launch in enumerate(launches):
-                self.stream.launch(self._engine.functions, launch, overlapping=index > 0)
-            if source != "floats" and rest.found_at != rest.found.address:
-                self.stream.copy(rest.found.address, rest.found_at, rest.found.size)
+            try:
+                for index, launch in enumerate(launches):
+                    self.stream.launch(self._engine.functions, launch, overlapping=index > 0)
+                if source != "floats" and rest.found_at != rest.found.address:
+                    self.stream.copy(rest.found.address, rest.found_at, rest.found.size)
+            except EngineError:
+                self.stream.abandon()
+                raise
             self._graphs[source, batch] = self.stream.end()
         return self._graphs[source, batch]
 
