@@ -1,4 +1,4 @@
-"""Real clips played in a loop by a real RTSP server, each a camera, all of them in one detector. Skipped without them."""
+"""Real clips played in a loop by a real RTSP server, each a camera, all in one detector."""
 
 import json
 import os
