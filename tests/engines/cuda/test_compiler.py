@@ -16,7 +16,7 @@ ONE_OF_EACH = (
     ("depthwise.cu", "depthwise<3,3,2,2,1,1,1>"),
     ("pixels.cu", "elementwise"),
     ("image.cu", "resize_image"),
-    ("tail.cu", "collect<0,false>"),
+    ("tail.cu", "collect<0,false,1>"),
 )
 
 

@@ -43,7 +43,8 @@ def test_fields_lie_where_the_compiler_puts_them(file, monkeypatch):
             lines.append(f'static_assert(__builtin_offsetof({name}, {field}) == {offset}, "{name}.{field}");')
     if file == "tail.cu":
         lines.append(f'static_assert(sizeof(Shared) <= {ends.SHARED}, "Shared");')
-        lines.append(f'static_assert(CAPACITY == {ends.CAPACITY} && THREADS == {ends.THREADS}, "sizes");')
+        lines.append(f'static_assert(CAPACITY == {ends.CAPACITY} && BINS == {ends.BINS}, "sizes");')
+        lines.append(f'static_assert(THREADS == {ends.THREADS} && COLLECTORS == {ends.COLLECTORS}, "blocks");')
     if file == "stem.cu":
         lines.append(
             f'static_assert(TOTAL == {stem.SHARED} && ACROSS == {stem.ACROSS} && DOWN == {stem.DOWN}, "sizes");'

@@ -44,10 +44,11 @@ def detections(bench, model, logits, codes, parameters, windows):  # noqa: F811
     head[places.windows : places.windows + 16 * batch].view(np.float32)[:] = np.ravel(windows)
     staged = bench.memory(head.tobytes())
     scores = bench.memory(bytes(4 * batch * count * classes))
-    lists, counts = bench.memory(bytes(8 * batch * ends.CAPACITY)), bench.memory(bytes(4 * batch))
+    lists, counts, histograms = (bench.memory(bytes(batch * size)) for size in (8 * ends.CAPACITY, 4, 4 * ends.BINS))
     found = bench.memory(np.full((batch, ends.found_size(most)), np.nan, np.float32).tobytes())
     addresses = {name: staged.address + getattr(places, name) for name in ("options", "thresholds", "windows")}
     addresses |= {"scores": scores.address, "lists": lists.address, "counts": counts.address, "found": found.address}
+    addresses["histograms"] = histograms.address
     constants = Constants()
     memory = Memory(tuple(one.address for one in heads), 0)
     ends.tail(Builder(plan, batch, memory, constants), model, addresses, most)
@@ -60,7 +61,7 @@ def detections(bench, model, logits, codes, parameters, windows):  # noqa: F811
     numbers = bench.read(found.address, (batch, ends.found_size(most)), np.float32)
     np.testing.assert_array_equal(first, numbers)
     computed = bench.read(scores.address, (batch, count, classes), np.float32)
-    for one in (*heads, staged, scores, lists, counts, found, weights):
+    for one in (*heads, staged, scores, lists, counts, histograms, found, weights):
         one.free()
     return [ends.read_found(row, most) for row in numbers], computed
 

@@ -13,8 +13,13 @@ from ssdrt.engines.cuda.launch import Builder, DividerStruct, Launch, divider
 from ssdrt.model import Floats, SsdModel
 
 CAPACITY = 2048  # of tail.cu: candidates of a list
-THREADS = 512  # of a block of `tail`
-SHARED = 16384 + 8192 + 8192 + 1024 + 4096 + 128 + 16384 + 2048 + 24 + 64 + 8 + 16 + 16  # its `Shared`, rounded up
+BINS = 2048  # that count them by score
+COLLECTORS, THREADS = 256, 512  # of a block of `collect`, of `tail`
+SHARED = (
+    16384 + 8192 + 8192 + 1024 + 4096 + 128 + 32 + 16384 + 2048 + 24 + 64 + 16 + 16 + 16
+)  # its `Shared`, rounded up
+AHEAD = (1, 4)  # units that a thread of `collect` reads at once: for few pictures, and for MANY
+MANY = 32
 OPERATIONS = {"mul": 0, "add": 1, "sub": 2, "div": 3}
 CLIPS = {"never": 0, "before": 1, "after": 2}
 
@@ -67,10 +72,10 @@ class TailStruct(ctypes.Structure):
 
     _fields_ = (
         *((name, c_void_p) for name in ("logits", "codes", "scores", "anchors", "thresholds", "options", "windows")),
-        *((name, c_void_p) for name in ("lists", "counts", "found")),
+        *((name, c_void_p) for name in ("lists", "counts", "histograms", "found")),
         *((name, c_longlong) for name in ("logits_image", "codes_image")),
         *((name, c_int) for name in ("anchor_count", "classes", "row", "box_row")),
-        *((name, c_int) for name in ("most", "clip", "drop_zero_area", "change_frame")),
+        *((name, c_int) for name in ("most", "found_size", "clip", "drop_zero_area", "change_frame", "unused")),
         ("scales", c_float * 4),
         *((name, DividerStruct) for name in ("of_units", "of_anchors")),
     )
@@ -147,8 +152,10 @@ def scores(build: Builder, model: SsdModel, scores_at: int, boxes_at: int | None
 
 def tail_kernels(model: SsdModel) -> tuple[tuple[str, str], ...]:
     """What lists candidates and decides on them; and, first, what makes scores where those need a whole row."""
-    form = _form(model)
-    kernels = (("tail.cu", f"collect<{form}>"), ("tail.cu", f"tail<{form}>"))
+    kernels = (
+        *(("tail.cu", f"collect<{_form(model)},{ahead}>") for ahead in AHEAD),
+        ("tail.cu", f"tail<{_form(model)}>"),
+    )
     return (scores_kernel(model), *kernels) if needs_scores(model) else kernels
 
 
@@ -167,7 +174,7 @@ def tail(build: Builder, model: SsdModel, places: dict[str, int], most: int) -> 
 
     Parameters
     ----------
-    places: addresses of `scores`, `options`, `thresholds`, `windows`, `lists`, `counts`, `found`.
+    places: addresses of `scores`, `options`, `thresholds`, `windows`, `lists`, `counts`, `histograms`, `found`.
     most: detections of a picture that `found` has room for.
     """
     head, nms = build.plan.head, model.nms
@@ -178,16 +185,19 @@ def tail(build: Builder, model: SsdModel, places: dict[str, int], most: int) -> 
         logits=logits, codes=codes, anchors=build.constant("anchors", lambda: centred(model.anchors.value)),
         **places,
         logits_image=build.plan.buffers[head.logits_buffer], codes_image=build.plan.buffers[head.boxes_buffer],
-        anchor_count=head.anchors, classes=classes, row=head.row, box_row=head.box_row, most=most,
+        anchor_count=head.anchors, classes=classes, row=head.row, box_row=head.box_row,
+        most=most, found_size=found_size(most),
         clip=CLIPS[nms.clip.value], drop_zero_area=int(nms.drop_zero_area.value),
         change_frame=int(nms.change_coordinate_frame.value),
         scales=(c_float * 4)(*model.box_coder.scales.value),
         of_units=divider(units), of_anchors=divider(head.anchors),
     )  # fmt: skip
     work = head.anchors * (1 if nms.class_agnostic.value else units)
-    (file, collect), (_, decide) = tail_kernels(model)[-2:]
+    ahead = AHEAD[build.batch >= MANY]
+    (file, collect), (_, decide) = tail_kernels(model)[-3 + AHEAD.index(ahead)], tail_kernels(model)[-1]
+    blocks = min(-(-work // (COLLECTORS * ahead)), 512)
     launches = [
-        Launch(file, collect, (min(-(-work // 256), 512), build.batch), 256, parameters, step="candidates"),
+        Launch(file, collect, (blocks, build.batch), COLLECTORS, parameters, step="candidates"),
         Launch(file, decide, (build.batch, 1), THREADS, parameters, SHARED + 4 * classes, step="suppression"),
     ]
     return [scores(build, model, places.get("scores", 0), None), *launches] if needs_scores(model) else launches
@@ -217,13 +227,13 @@ def low_logit(model: SsdModel, score: float) -> float:
 
 
 def found_size(most: int) -> int:
-    """float32 numbers of one picture's detections."""
-    return 6 * most + 2
+    """float32 numbers of one picture's detections, in whole 16-byte pieces; the last two are count and status."""
+    return -(-(6 * most + 2) // 4) * 4
 
 
 def read_found(found: Floats, most: int) -> tuple[Floats, Floats, NDArray[np.int64], bool]:
     """(boxes, scores, classes, whether they are complete) of one picture's numbers."""
-    count, status = int(found[6 * most]), int(found[6 * most + 1])
+    count, status = int(found[-2]), int(found[-1])
     boxes = found[: 4 * count].reshape(-1, 4).copy()
     kept, classes = found[4 * most : 4 * most + count].copy(), found[5 * most : 5 * most + count].astype(np.int64)
     return boxes, kept, classes, status == 0

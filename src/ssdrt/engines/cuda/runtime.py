@@ -304,7 +304,8 @@ class Lane:
             first = ends.image(build, engine.model, "floats", start + layout.pixels)
             return [first, *network, ends.scores(build, engine.model, rest.scores, rest.boxes)]
         places = {name: start + getattr(layout, name) for name in ("options", "thresholds", "windows")}
-        places |= {"scores": rest.scores, "lists": rest.lists, "counts": rest.counts, "found": rest.found_at}
+        places |= {"scores": rest.scores, "found": rest.found_at}
+        places |= {"lists": rest.lists, "counts": rest.counts, "histograms": rest.histograms}
         kind, *pieces = source.split()
         before = [ends.fetch(self._host.address, start, int(one) * FETCH // 16) for one in pieces]
         if kind == "bytes":
@@ -358,11 +359,16 @@ class Rest:
 
     def __init__(self, engine: CudaEngine, batch: int) -> None:
         anchors, classes = engine.plan.head.anchors, engine.model.num_classes.value
-        sizes = (4 * batch * anchors * classes, 16 * batch * anchors, 8 * batch * ends.CAPACITY, 4 * batch)
+        sizes = (
+            4 * batch * anchors * classes,
+            16 * batch * anchors,
+            *(batch * size for size in (8 * ends.CAPACITY, 4, 4 * ends.BINS)),
+        )
         found = 4 * batch * ends.found_size(engine.most)
         starts = np.cumsum([0, *(-(-size // 256) * 256 for size in (*sizes, found))]).tolist()
         self._memory = DeviceMemory(engine.gpu, starts[-1])
-        self.scores, self.boxes, self.lists, self.counts, on_gpu = (self._memory.address + at for at in starts[:5])
+        addresses = [self._memory.address + at for at in starts]
+        self.scores, self.boxes, self.lists, self.counts, self.histograms, on_gpu, _ = addresses
         self._memory.fill(0)  # the counters of candidates; `tail` leaves them so
         self.found = PinnedMemory(engine.gpu, found)
         self.found_at = self.found.address if batch <= MAPPED else on_gpu

@@ -5,8 +5,8 @@
 // ascending, anchor ascending) visits every class in that order, so every decision is the same, and TensorFlow's stable
 // merge by score gives the same sequence: the walk may stop when enough are kept.
 //
-// `collect` lists the candidates above the run-time thresholds; `tail` sorts a list and decides 256 at a time. A list that
-// overflowed is made again inside `tail`, the best portion first: a histogram over the keys says where it ends.
+// `collect` lists the candidates above the run-time thresholds, and counts them by score; `tail` sorts a list and decides
+// 256 at a time. A list that overflowed is made again inside `tail`, the best portion first: the counts say where it ends.
 #include "common.cuh"
 
 struct Options {  // in memory of the GPU, so that a captured graph obeys new ones
@@ -23,17 +23,19 @@ struct Tail {
   const Options* options;
   const float4* windows;     // one a picture: ymin, xmin, ymax, xmax
   uint64* lists;
-  int* counts;
-  float* found;  // a picture: boxes (most, 4) yxyx, scores (most,), classes (most,), count, status
+  int* counts;       // one a picture, and BINS by score: zero before `collect`, and `tail` leaves them so
+  int* histograms;
+  float* found;  // a picture: boxes (most, 4) yxyx, scores (most,), classes (most,); its last two numbers: count, status
   long long logits_image, codes_image;
   int anchor_count, classes, row, box_row;
-  int most, clip, drop_zero_area, change_frame;  // clip: 0 never, 1 before, 2 after
+  int most, found_size, clip, drop_zero_area, change_frame, unused;  // clip: 0 never, 1 before, 2 after
   float scales[4];
   Divider of_units, of_anchors;
 };
 
 constexpr int THREADS = 512;
 constexpr int CAPACITY = 2048;  // candidates of a list
+constexpr int PORTION = 1024;   // of a list that is made again
 constexpr int BLOCK = 256;      // candidates decided at a time
 constexpr int WORDS = BLOCK / 32;
 constexpr int KEPT = 512;  // boxes that can suppress; more, and the picture is left to the host (status 1)
@@ -43,16 +45,32 @@ constexpr int SIGMOID = 0, IDENTITY = 1, SCORES = 2;  // where scores come from
 
 DEVICE float exact_sigmoid(float x) { return __frcp_rn(__fadd_rn(1.f, expf(-x))); }
 
-// Sorts as (score, then the smaller `index` first).
-DEVICE uint64 key_of(float score, uint32 index) {
+// Integers that sort as the numbers do.
+DEVICE uint32 ordered(float score) {
   const uint32 bits = __float_as_uint(score);
-  const uint32 ordered = bits >> 31 ? ~bits : bits | 0x80000000u;
-  return ((uint64)ordered << 32) | (0xffffffffu - index);
+  return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
+
+// Sorts as (score, then the smaller `index` first).
+DEVICE uint64 key_of(float score, uint32 index) { return ((uint64)ordered(score) << 32) | (0xffffffffu - index); }
 
 DEVICE float score_of(uint64 key) {
   const uint32 ordered = (uint32)(key >> 32);
   return __uint_as_float(ordered >> 31 ? ordered & 0x7fffffffu : ~ordered);
+}
+
+// Keys from `base` on, in BINS bins of 2^shift keys.
+struct Range {
+  uint64 base;
+  int shift;
+};
+
+// Of all candidates; the bins that `collect` counts.
+template <int SOURCE>
+DEVICE Range whole_range(const Options& options) {
+  const uint32 low = ordered(options.low_score), top = ordered(SOURCE == IDENTITY ? __int_as_float(0x7f800000) : 1.f);
+  const uint32 above = top > low ? (top - low) / BINS : 0;
+  return {(uint64)low << 32, 32 + (above ? 32 - __clz(above) : 0)};
 }
 
 struct Candidate {
@@ -67,56 +85,76 @@ DEVICE Candidate candidate_of(const Tail& p, uint64 key) {
   return {(int)index - kind * p.anchor_count, kind};
 }
 
-// Calls use(key) for every candidate of the units first, first + stride, ...; a unit is 8 columns of an anchor, or, class-
-// agnostic, all of them, of which the best counts.
-template <int SOURCE, bool AGNOSTIC, class Use>
-DEVICE void visit(const Tail& p, int image, int first, int stride, const Options& options, Use use) {
+// Calls use(key) for every candidate of the units first, first + stride, ... that is not below `low`, a logit or a score; a
+// unit is 8 columns of an anchor, or, class-agnostic, all of them, of which the best counts. AHEAD units (8 at most) are
+// looked at at once; what may be a candidate is read again.
+template <int SOURCE, bool AGNOSTIC, int AHEAD, class Use>
+DEVICE void visit(const Tail& p, int image, int first, int stride, float low, Use use) {
   const int units_of_anchor = (p.classes + 7) / 8, units = p.anchor_count * units_of_anchor;
   const half_t* logits = p.logits + image * p.logits_image;
   const float* scores = p.scores + (SOURCE == SCORES ? (long long)image * p.anchor_count * p.classes : 0);
-  auto read = [&](int anchor, int column, float (&values)[8]) {
+  auto scored = [&](int anchor, int column) {
+    if (SOURCE == SCORES) return scores[(long long)anchor * p.classes + column];
+    const float logit = to_float(logits[(long long)anchor * p.row + column]);
+    return SOURCE == SIGMOID ? exact_sigmoid(logit) : logit;
+  };
+  auto candidates = [&](int anchor, int column) {  // of a unit, one bit a column
+    float values[8];
     if (SOURCE == SCORES) {
 #pragma unroll
       for (int e = 0; e < 8; e++) values[e] = column + e < p.classes ? scores[(long long)anchor * p.classes + column + e] : 0.f;
     } else {
       unpack(load16(logits + (long long)anchor * p.row + column), values);
     }
+    uint32 found = 0;
+#pragma unroll
+    for (int e = 0; e < 8; e++) found |= (uint32)(values[e] >= low) << e;
+    return found & ((1u << min(8, p.classes - column)) - 1);
   };
-  auto scored = [&](float value) { return SOURCE == SIGMOID ? exact_sigmoid(value) : value; };
-  const float low = SOURCE == SIGMOID ? options.low_logit : options.low_score;
   if (AGNOSTIC) {
     for (int anchor = first; anchor < p.anchor_count; anchor += stride) {
       float best = 0.f;
       int kind = -1;
-      for (int column = 0; column < p.classes; column += 8) {
-        float values[8];
-        read(anchor, column, values);
-#pragma unroll
-        for (int e = 0; e < 8; e++)
-          if (column + e < p.classes && values[e] >= low) {
-            const float score = scored(values[e]);
-            if (score > p.thresholds[column + e] && (kind < 0 || score > best)) best = score, kind = column + e;
-          }
-      }
+      for (int column = 0; column < p.classes; column += 8)
+        for (uint32 left = candidates(anchor, column); left; left &= left - 1) {
+          const int k = column + __ffs(left) - 1;
+          const float score = scored(anchor, k);
+          if (score > p.thresholds[k] && (kind < 0 || score > best)) best = score, kind = k;
+        }
       if (kind >= 0) use(key_of(best, ((uint32)anchor << 12) | (uint32)(4095 - kind)));
     }
     return;
   }
-  for (int unit = first; unit < units; unit += stride) {
-    const int anchor = quotient(unit, p.of_units), column = (unit - anchor * units_of_anchor) * 8;
-    float values[8];
-    read(anchor, column, values);
-    bool any = false;
+  for (int start = first; start < units; start += AHEAD * stride) {
+    uint64 left = 0;
 #pragma unroll
-    for (int e = 0; e < 8; e++) any |= values[e] >= low;
-    if (!any) continue;
-#pragma unroll
-    for (int e = 0; e < 8; e++)
-      if (column + e < p.classes && values[e] >= low) {
-        const float score = scored(values[e]);
-        if (score > p.thresholds[column + e]) use(key_of(score, (uint32)((column + e) * p.anchor_count + anchor)));
-      }
+    for (int ahead = 0; ahead < AHEAD; ahead++) {
+      const int unit = min(start + ahead * stride, units - 1), anchor = quotient(unit, p.of_units);
+      const uint32 found = candidates(anchor, (unit - anchor * units_of_anchor) * 8);
+      if (start + ahead * stride < units) left |= (uint64)found << (8 * ahead);
+    }
+    for (; left; left &= left - 1) {
+      const int bit = __ffsll(left) - 1, unit = start + (bit >> 3) * stride, anchor = quotient(unit, p.of_units);
+      const int k = (unit - anchor * units_of_anchor) * 8 + (bit & 7);
+      const float score = scored(anchor, k);
+      if (score > p.thresholds[k]) use(key_of(score, (uint32)(k * p.anchor_count + anchor)));
+    }
   }
+}
+
+template <int SOURCE>
+DEVICE float lowest(const Options& options) {
+  return SOURCE == SIGMOID ? options.low_logit : options.low_score;
+}
+
+// A logit that no candidate with a score of at least `score` lies below, sloppy by more than fp32 rounds; or the score.
+template <int SOURCE>
+DEVICE float sloppy(float score) {
+  if (SOURCE != SIGMOID) return score;
+  if (score <= 1e-30f) return __int_as_float(0xff800000);
+  if (score >= 0.9999f) return 9.f;  // there a step of fp32 is many logits wide
+  const float exact = logf(score) - log1pf(-score);
+  return exact - 1e-3f * (1.f + fabsf(exact));
 }
 
 // A place in a list for every thread that is here; one atomic operation for all of them.
@@ -128,19 +166,49 @@ DEVICE int place_in(int* count) {
   return __shfl_sync(here, first, leader) + __popc(here & ((1u << lane) - 1));
 }
 
-template <int SOURCE, bool AGNOSTIC>
-__global__ void __launch_bounds__(256) collect(const __grid_constant__ Tail p) {
+constexpr int COLLECTORS = 256;
+constexpr int FEW = 128;  // candidates of a block that are counted one by one
+
+// AHEAD units a thread: many where there are many blocks anyway.
+template <int SOURCE, bool AGNOSTIC, int AHEAD>
+__global__ void __launch_bounds__(COLLECTORS) collect(const __grid_constant__ Tail p) {
+  __shared__ uint64 keys[CAPACITY];
+  __shared__ int bins[BINS];
+  __shared__ int here, place;
+  const int image = blockIdx.y, thread = threadIdx.x, first = blockIdx.x * COLLECTORS + thread;
+  if (thread == 0) here = 0;
+  __syncthreads();
   let_later_kernels_start();
   wait_for_earlier_kernels();
-  const int image = blockIdx.y;
   const Options options = *p.options;
-  uint64* list = p.lists + (long long)image * CAPACITY;
-  volatile int* count = p.counts + image;
-  visit<SOURCE, AGNOSTIC>(p, image, blockIdx.x * 256 + threadIdx.x, gridDim.x * 256, options, [&](uint64 key) {
-    if (*count > CAPACITY) return;  // it overflowed: `tail` makes it again
-    const int place = place_in(p.counts + image);
-    if (place < CAPACITY) list[place] = key;
+  const float low = lowest<SOURCE>(options);
+  visit<SOURCE, AGNOSTIC, AHEAD>(p, image, first, gridDim.x * COLLECTORS, low, [&](uint64 key) {
+    const int at = place_in(&here);
+    if (at < CAPACITY) keys[at] = key;
   });
+  __syncthreads();
+  const int count = here;
+  if (count == 0) return;
+  if (thread == 0) place = atomicAdd(p.counts + image, count);
+  const Range range = whole_range<SOURCE>(options);
+  int* histogram = p.histograms + (long long)image * BINS;
+  if (count <= FEW) {
+    for (int i = thread; i < count; i += COLLECTORS) atomicAdd(histogram + (int)((keys[i] - range.base) >> range.shift), 1);
+  } else {
+    for (int i = thread; i < BINS; i += COLLECTORS) bins[i] = 0;
+    __syncthreads();
+    auto tally = [&](uint64 key) { atomicAdd(bins + (int)((key - range.base) >> range.shift), 1); };
+    if (count <= CAPACITY)
+      for (int i = thread; i < count; i += COLLECTORS) tally(keys[i]);
+    else
+      visit<SOURCE, AGNOSTIC, AHEAD>(p, image, first, gridDim.x * COLLECTORS, low, tally);
+    __syncthreads();
+    for (int i = thread; i < BINS; i += COLLECTORS)
+      if (bins[i]) atomicAdd(histogram + i, bins[i]);
+  }
+  __syncthreads();
+  uint64* list = p.lists + (long long)image * CAPACITY;
+  for (int i = thread; i < min(count, CAPACITY - place); i += COLLECTORS) list[place + i] = keys[i];
 }
 
 struct Box {
@@ -200,42 +268,63 @@ struct Shared {
   };
   Box boxes[BLOCK];
   int kinds[BLOCK];
-  uint32 same[HASHES][WORDS];   // the candidates of this block in a class
+  uint32 same[HASHES][WORDS];  // the candidates of this block in a class
   uint32 bits[2][2][WORDS];
+  uint32 lost[WORDS];  // those that a box kept before suppresses
   Box kept[KEPT];
-  int kept_kinds[KEPT];
+  int4 kept_kinds[KEPT / 4];
   int kept_count, emitted, status, listed, first_bin, above;
   int sums[THREADS / 32];
   uint64 bounds[2];
   int of_class[1];  // kept of each class; as many as there are classes
 };
 
+// One step of a bitonic sort between the lanes of a warp.
+DEVICE uint64 exchanged(uint64 mine, int index, int span, int gap) {
+  const uint64 other = __shfl_xor_sync(~0u, mine, gap);
+  return ((index & gap) == 0) == ((index & span) == 0) ? max(mine, other) : min(mine, other);
+}
+
 // The keys in shared memory, best first. The rest of the power of two counts as 0.
 DEVICE void sort_keys(Shared& s, int count) {
+  const int thread = threadIdx.x;
   int size = 32;
   while (size < count) size *= 2;
-  for (int i = count + threadIdx.x; i < size; i += THREADS) s.keys[i] = 0;
+  for (int i = count + thread; i < size; i += THREADS) s.keys[i] = 0;
   __syncthreads();
-  for (int span = 2; span <= size; span *= 2)
-    for (int gap = span / 2; gap; gap /= 2) {
-      for (int i = threadIdx.x; i < size / 2; i += THREADS) {
+  for (int i = thread; i < size; i += THREADS) {
+    uint64 mine = s.keys[i];
+#pragma unroll
+    for (int span = 2; span <= 32; span *= 2)
+#pragma unroll
+      for (int gap = span / 2; gap; gap /= 2) mine = exchanged(mine, i, span, gap);
+    s.keys[i] = mine;
+  }
+  __syncthreads();
+  for (int span = 64; span <= size; span *= 2) {
+    for (int gap = span / 2; gap >= 32; gap /= 2) {
+      for (int i = thread; i < size / 2; i += THREADS) {
         const int a = 2 * i - (i & (gap - 1)), b = a + gap;
         const uint64 low = s.keys[a], high = s.keys[b];
         if ((low < high) == ((a & span) == 0)) s.keys[a] = high, s.keys[b] = low;
       }
       __syncthreads();
     }
+    for (int i = thread; i < size; i += THREADS) {
+      uint64 mine = s.keys[i];
+#pragma unroll
+      for (int gap = 16; gap; gap /= 2) mine = exchanged(mine, i, span, gap);
+      s.keys[i] = mine;
+    }
+    __syncthreads();
+  }
 }
-
-DEVICE void sync_deciders() { asm volatile("bar.sync 1, %0;" ::"n"(BLOCK) : "memory"); }
 
 // Decides the sorted keys first..first+count-1 (at most BLOCK of them).
 template <bool AGNOSTIC>
-DEVICE void decide(const Tail& p, Shared& s, const Options& options, int image, int first, int count) {
+DEVICE void decide(const Tail& p, Shared& s, const Options& options, const float4& window, int image, int first, int count) {
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
-  for (int i = thread; i < HASHES * WORDS; i += THREADS) (&s.same[0][0])[i] = 0;
-  __syncthreads();
-  const float4 window = p.windows[image];
+  const int kept_count = s.kept_count, emitted = s.emitted;
   bool here = thread < count;
   Candidate one = {0, 0};
   float4 corners = make_float4(0.f, 0.f, 0.f, 0.f);
@@ -249,9 +338,15 @@ DEVICE void decide(const Tail& p, Shared& s, const Options& options, int image, 
       corners = clipped(corners, window);
       here = !p.drop_zero_area || has_area(corners);
     }
+  }
+  const int kind = AGNOSTIC ? 0 : one.kind;
+  for (int i = thread; i < HASHES * WORDS; i += THREADS) (&s.same[0][0])[i] = 0;
+  if (thread < WORDS) s.lost[thread] = 0;
+  __syncthreads();
+  if (thread < count) {
     s.boxes[thread] = box_of(corners);
-    s.kinds[thread] = AGNOSTIC ? 0 : one.kind;
-    if (here) atomicOr(&s.same[s.kinds[thread] & (HASHES - 1)][warp], 1u << lane);
+    s.kinds[thread] = kind;
+    if (here) atomicOr(&s.same[kind & (HASHES - 1)][warp], 1u << lane);
   }
   __syncthreads();
   for (int i = thread; i < BLOCK * WORDS; i += THREADS) {
@@ -268,32 +363,46 @@ DEVICE void decide(const Tail& p, Shared& s, const Options& options, int image, 
     }
     s.rivals[word][mine] = found;
   }
-  __syncthreads();
-  if (warp < WORDS) {
-    const int kind = AGNOSTIC ? 0 : one.kind, kept_count = s.kept_count, emitted = s.emitted;
-    bool gone = !here;
-    for (int i = 0; i < kept_count && !gone; i++)
-      gone = s.kept_kinds[i] == kind && overlap(s.boxes[thread], s.kept[i], options.iou_threshold);
-    uint32 rivals[WORDS];
+  if (const int mine = thread & (BLOCK - 1); mine < count) {  // THREADS / BLOCK threads a candidate
+    const int same_kind = s.kinds[mine];
+    const Box box = s.boxes[mine];
+    bool lost = false;
+    for (int i = 4 * (thread / BLOCK); i < kept_count; i += 4 * (THREADS / BLOCK)) {
+      const int4 kinds = s.kept_kinds[i / 4];
+      const int each[4] = {kinds.x, kinds.y, kinds.z, kinds.w};
 #pragma unroll
-    for (int w = 0; w < WORDS; w++) rivals[w] = s.rivals[w][thread];
-    int state = gone ? 2 : 0, turn = 0;  // 0 open, 1 kept, 2 gone
-    while (true) {                       // the first open one is always decided, so this ends
-      const uint32 kept = __ballot_sync(~0u, state == 1), lost = __ballot_sync(~0u, state == 2);
-      if (lane == 0) s.bits[turn][0][warp] = kept, s.bits[turn][1][warp] = lost;
-      sync_deciders();
-      uint32 decided = ~0u, beaten = 0, open = 0;
-#pragma unroll
-      for (int w = 0; w < WORDS; w++) {
-        decided &= s.bits[turn][0][w] | s.bits[turn][1][w];
-        beaten |= rivals[w] & s.bits[turn][0][w];
-        open |= rivals[w] & ~s.bits[turn][1][w];
-      }
-      if (decided == ~0u) break;
-      if (state == 0) state = beaten ? 2 : open ? 0 : 1;
-      turn ^= 1;
+      for (int e = 0; e < 4; e++)
+        lost |= each[e] == same_kind && i + e < kept_count && overlap(box, s.kept[i + e], options.iou_threshold);
     }
-    // A class that is full keeps no more, and what it would have kept suppresses only what is no longer kept either.
+    if (lost) atomicOr(&s.lost[mine >> 5], 1u << (mine & 31));
+  }
+  __syncthreads();
+  const bool decides = warp < WORDS;  // the other warps come along to the barriers
+  const int mine = thread & (BLOCK - 1);
+  uint32 rivals[WORDS];
+#pragma unroll
+  for (int w = 0; w < WORDS; w++) rivals[w] = s.rivals[w][mine];
+  const bool lost = s.lost[mine >> 5] >> (mine & 31) & 1;
+  int state = here && !lost ? 0 : 2, turn = 0;  // 0 open, 1 kept, 2 gone
+  while (true) {                                // the first open one is always decided, so this ends
+    const uint32 kept = __ballot_sync(~0u, state == 1), gone = __ballot_sync(~0u, state == 2);
+    if (decides && lane == 0) s.bits[turn][0][warp] = kept, s.bits[turn][1][warp] = gone;
+    __syncthreads();
+    uint32 decided = ~0u, beaten = 0, open = 0;
+#pragma unroll
+    for (int w = 0; w < WORDS; w++) {
+      const uint32 k = s.bits[turn][0][w], g = s.bits[turn][1][w];
+      decided &= k | g;
+      beaten |= rivals[w] & k;
+      open |= rivals[w] & ~g;
+    }
+    if (decided == ~0u) break;
+    if (state == 0) state = beaten ? 2 : open ? 0 : 1;
+    turn ^= 1;
+  }
+  // A class that is full keeps no more, and what it would have kept suppresses only what is no longer kept either.
+  bool keeps = false, real = true;
+  if (decides) {
     int rank = AGNOSTIC ? kept_count : s.of_class[kind];
 #pragma unroll
     for (int w = 0; w < WORDS; w++) {
@@ -304,61 +413,56 @@ DEVICE void decide(const Tail& p, Shared& s, const Options& options, int image, 
       else
         for (; earlier; earlier &= earlier - 1) rank += s.kinds[w * 32 + __ffs(earlier) - 1] == kind;
     }
-    const bool keeps = state == 1 && rank < (AGNOSTIC ? options.max_total : options.max_per_class);
-    float4 last = corners;
-    bool real = true;
-    if (p.clip == 2) {
-      last = clipped(corners, window);
-      real = !p.drop_zero_area || has_area(last);
-    }
-    sync_deciders();  // all have read the bits
-    turn ^= 1;
-    const uint32 keep_word = __ballot_sync(~0u, keeps), emit_word = __ballot_sync(~0u, keeps && real);
-    if (lane == 0) s.bits[turn][0][warp] = keep_word, s.bits[turn][1][warp] = emit_word;
-    sync_deciders();
-    const uint32 below = (1u << lane) - 1;
-    int place = kept_count + __popc(keep_word & below), row = emitted + __popc(emit_word & below);
-    int all_kept = kept_count, all_emitted = emitted;
+    keeps = state == 1 && rank < (AGNOSTIC ? options.max_total : options.max_per_class);
+  }
+  float4 last = corners;
+  if (p.clip == 2) {
+    last = clipped(corners, window);
+    real = !p.drop_zero_area || has_area(last);
+  }
+  turn ^= 1;  // whose last readers have passed a barrier since
+  const uint32 keep_word = __ballot_sync(~0u, keeps), emit_word = __ballot_sync(~0u, keeps && real);
+  if (decides && lane == 0) s.bits[turn][0][warp] = keep_word, s.bits[turn][1][warp] = emit_word;
+  __syncthreads();
+  const uint32 below = (1u << lane) - 1;
+  int place = kept_count + __popc(keep_word & below), row = emitted + __popc(emit_word & below);
+  int all_kept = kept_count, all_emitted = emitted;
 #pragma unroll
-    for (int w = 0; w < WORDS; w++) {
-      const int k = __popc(s.bits[turn][0][w]), e = __popc(s.bits[turn][1][w]);
-      if (w < warp) place += k, row += e;
-      all_kept += k, all_emitted += e;
+  for (int w = 0; w < WORDS; w++) {
+    const int k = __popc(s.bits[turn][0][w]), e = __popc(s.bits[turn][1][w]);
+    if (w < warp) place += k, row += e;
+    all_kept += k, all_emitted += e;
+  }
+  if (keeps) {
+    if (place < KEPT) s.kept[place] = s.boxes[thread], ((int*)s.kept_kinds)[place] = kind;
+    if (!AGNOSTIC) atomicAdd(&s.of_class[kind], 1);
+  }
+  if (keeps && real && row < options.max_total) {
+    float* found = p.found + (long long)image * p.found_size;
+    if (p.change_frame) {
+      const float scale_y = __fdiv_rn(1.f, __fsub_rn(window.z, window.x)), scale_x = __fdiv_rn(1.f, __fsub_rn(window.w, window.y));
+      last.x = __fmul_rn(__fsub_rn(last.x, window.x), scale_y), last.z = __fmul_rn(__fsub_rn(last.z, window.x), scale_y);
+      last.y = __fmul_rn(__fsub_rn(last.y, window.y), scale_x), last.w = __fmul_rn(__fsub_rn(last.w, window.y), scale_x);
     }
-    if (keeps) {
-      if (place < KEPT) s.kept[place] = s.boxes[thread], s.kept_kinds[place] = kind;
-      if (!AGNOSTIC) atomicAdd(&s.of_class[kind], 1);
-    }
-    if (keeps && real && row < options.max_total) {
-      float* found = p.found + (long long)image * (6 * p.most + 2);
-      if (p.change_frame) {
-        const float scale_y = __fdiv_rn(1.f, __fsub_rn(window.z, window.x)), scale_x = __fdiv_rn(1.f, __fsub_rn(window.w, window.y));
-        last.x = __fmul_rn(__fsub_rn(last.x, window.x), scale_y), last.z = __fmul_rn(__fsub_rn(last.z, window.x), scale_y);
-        last.y = __fmul_rn(__fsub_rn(last.y, window.y), scale_x), last.w = __fmul_rn(__fsub_rn(last.w, window.y), scale_x);
-      }
-      found[4 * row] = last.x, found[4 * row + 1] = last.y, found[4 * row + 2] = last.z, found[4 * row + 3] = last.w;
-      found[4 * p.most + row] = score;
-      found[5 * p.most + row] = (float)one.kind;
-    }
-    if (thread == 0) {
-      s.emitted = min(all_emitted, options.max_total);
-      if (all_kept > KEPT && all_emitted < options.max_total) s.status = 1;
-      s.kept_count = min(all_kept, KEPT);
-    }
+    *(float4*)(found + 4 * row) = last;
+    found[4 * p.most + row] = score;
+    found[5 * p.most + row] = (float)one.kind;
+  }
+  if (thread == 0) {
+    s.emitted = min(all_emitted, options.max_total);
+    if (all_kept > KEPT && all_emitted < options.max_total) s.status = 1;
+    s.kept_count = min(all_kept, KEPT);
   }
   __syncthreads();
 }
 
-// From the highest bin down: the first one that CAPACITY has no room for any more, -1 for none, and how many lie above it.
-DEVICE void find_end(Shared& s, int bins) {
+// From the highest bin down: the first one that PORTION has no room for any more, -1 for none, and how many lie above it.
+DEVICE void find_end(Shared& s) {
   constexpr int EACH = BINS / THREADS;
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
   int mine[EACH], sum = 0;
 #pragma unroll
-  for (int i = 0; i < EACH; i++) {
-    const int bin = bins - 1 - (thread * EACH + i);
-    sum += mine[i] = bin >= 0 ? s.bins[bin] : 0;
-  }
+  for (int i = 0; i < EACH; i++) sum += mine[i] = s.bins[BINS - 1 - (thread * EACH + i)];
   int up_to = sum;
 #pragma unroll
   for (int gap = 1; gap < 32; gap *= 2) {
@@ -366,59 +470,59 @@ DEVICE void find_end(Shared& s, int bins) {
     if (lane >= gap) up_to += other;
   }
   if (lane == 31) s.sums[warp] = up_to;
+  if (thread == 0) s.first_bin = -1;
   __syncthreads();
   int total = up_to - sum;
   for (int w = 0; w < warp; w++) total += s.sums[w];
-  if (total <= CAPACITY && total + sum > CAPACITY) {  // true for one thread at most
+  if (total <= PORTION && total + sum > PORTION) {  // true for one thread at most
     int i = 0;
-    while (total + mine[i] <= CAPACITY) total += mine[i++];
-    s.above = total, s.first_bin = bins - 1 - (thread * EACH + i);
+    while (total + mine[i] <= PORTION) total += mine[i++];
+    s.above = total, s.first_bin = BINS - 1 - (thread * EACH + i);
   }
   __syncthreads();
 }
 
-// Brings the best keys below s.bounds[1] into s.keys, at most CAPACITY, and the lowest of them into s.bounds[0].
+// Brings the best keys below s.bounds[1] into s.keys, at most PORTION, and the lowest that may be one into s.bounds[0].
 template <int SOURCE, bool AGNOSTIC>
 DEVICE void list_again(const Tail& p, Shared& s, const Options& options, int image) {
   const int thread = threadIdx.x;
   const uint64 upper = s.bounds[1];
-  uint64 prefix = 0;  // the bits above `shift` of the bin that is looked into
-  int shift = 64;
-  uint64 lower = 0;
+  Range range = whole_range<SOURCE>(options);
+  uint64 from = range.base, to = upper;  // of the keys that are looked at
+  bool listing = false;                  // or counted by bins
+  // If what is left is whole bins, `collect` has counted it.
+  bool counted = upper == ~0ull || !((upper - range.base) & ((1ull << range.shift) - 1));
   while (true) {
-    const int bits = min(shift, 11), next = shift - bits;
-    for (int i = thread; i < BINS; i += THREADS) s.bins[i] = 0;
-    if (thread == 0) s.first_bin = -1, s.above = 0;
+    const uint64 whole = counted ? min((upper - range.base) >> range.shift, (uint64)BINS) : 0;
+    if (!listing)
+      for (int i = thread; i < BINS; i += THREADS) s.bins[i] = i < whole ? p.histograms[(long long)image * BINS + i] : 0;
+    if (thread == 0) s.listed = 0;
     __syncthreads();
-    visit<SOURCE, AGNOSTIC>(p, image, thread, THREADS, options, [&](uint64 key) {
-      if (key >= upper || (shift < 64 && (key >> shift) != prefix)) return;
-      atomicAdd(&s.bins[(int)(key >> next) & ((1 << bits) - 1)], 1);
-    });
-    __syncthreads();
-    find_end(s, 1 << bits);
+    if (!counted) {
+      const float low = max(lowest<SOURCE>(options), sloppy<SOURCE>(score_of(from)));
+      visit<SOURCE, AGNOSTIC, 8>(p, image, thread, THREADS, low, [&](uint64 key) {
+        if (key < from || key >= to) return;
+        if (listing) s.keys[place_in(&s.listed)] = key;
+        else atomicAdd(s.bins + (int)((key - range.base) >> range.shift), 1);
+      });
+      __syncthreads();
+      if (listing) return;
+    }
+    counted = false;
+    find_end(s);
     const int bin = s.first_bin, total = s.above;
-    const uint64 base = shift < 64 ? prefix << shift : 0;
-    if (bin < 0) {
-      lower = base;
-      break;
+    if (bin < 0 || total > 0) {  // the rest of the range fits, or what is above the bin
+      listing = true;
+      from = bin < 0 ? range.base : range.base + ((uint64)(bin + 1) << range.shift);
+      to = upper;
+      if (thread == 0) s.bounds[0] = from;
+    } else {  // the best bin alone is too full: look into it
+      from = range.base + ((uint64)bin << range.shift);
+      to = min(from + (1ull << range.shift), upper);
+      range = {from, max(range.shift - 11, 0)};
+      static_assert(BINS == 1 << 11, "bins of a bin");
     }
-    if (total > 0) {
-      lower = base + ((uint64)(bin + 1) << next);
-      break;
-    }
-    prefix = (shift < 64 ? prefix << bits : 0) | (uint64)bin;  // the best bin alone is too full: look into it
-    shift = next;
-    __syncthreads();
   }
-  if (thread == 0) s.listed = 0, s.bounds[0] = lower;
-  __syncthreads();
-  visit<SOURCE, AGNOSTIC>(p, image, thread, THREADS, options, [&](uint64 key) {
-    if (key >= lower && key < upper) {
-      const int place = place_in(&s.listed);
-      if (place < CAPACITY) s.keys[place] = key;
-    }
-  });
-  __syncthreads();
 }
 
 template <int SOURCE, bool AGNOSTIC>
@@ -427,46 +531,46 @@ __global__ void __launch_bounds__(THREADS) tail(const __grid_constant__ Tail p) 
   Shared& s = *(Shared*)memory;
   const int image = blockIdx.x, thread = threadIdx.x;
   for (int i = thread; i < p.classes; i += THREADS) s.of_class[i] = 0;
-  if (thread == 0) s.kept_count = s.emitted = s.status = 0;
+  if (thread == 0) s.kept_count = s.emitted = s.status = 0, s.bounds[1] = ~0ull;
   let_later_kernels_start();
   wait_for_earlier_kernels();
   const Options options = *p.options;
+  const float4 window = p.windows[image];
   const int counted = p.counts[image];
-  if (counted <= CAPACITY) {
-    for (int i = thread; i < counted; i += THREADS) s.keys[i] = p.lists[(long long)image * CAPACITY + i];
-    __syncthreads();
-    sort_keys(s, counted);
-    for (int i = 0; i < counted && s.emitted < options.max_total && !s.status; i += BLOCK)
-      decide<AGNOSTIC>(p, s, options, image, i, min(BLOCK, counted - i));
-  } else {
-    if (thread == 0) s.bounds[1] = ~0ull;
-    __syncthreads();
-    while (true) {
+  const uint64 lowest_key = whole_range<SOURCE>(options).base;
+  while (true) {
+    uint64 lower = lowest_key;
+    int count = counted;
+    if (counted <= CAPACITY) {
+      for (int i = thread; i < counted; i += THREADS) s.keys[i] = p.lists[(long long)image * CAPACITY + i];
+    } else {
+      __syncthreads();
       list_again<SOURCE, AGNOSTIC>(p, s, options, image);
-      const int listed = min(s.listed, CAPACITY);
-      const uint64 lower = s.bounds[0];
-      sort_keys(s, listed);
-      for (int i = 0; i < listed && s.emitted < options.max_total && !s.status; i += BLOCK)
-        decide<AGNOSTIC>(p, s, options, image, i, min(BLOCK, listed - i));
-      if (s.emitted >= options.max_total || s.status || lower == 0) break;
-      __syncthreads();
-      if (thread == 0) s.bounds[1] = lower;
-      __syncthreads();
+      lower = s.bounds[0];
+      count = s.listed;
     }
+    sort_keys(s, count);
+    for (int i = 0; i < count && s.emitted < options.max_total && !s.status; i += BLOCK)
+      decide<AGNOSTIC>(p, s, options, window, image, i, min(BLOCK, count - i));
+    if (s.emitted >= options.max_total || s.status || lower <= lowest_key) break;
+    __syncthreads();
+    if (thread == 0) s.bounds[1] = lower;
   }
   __syncthreads();
-  float* found = p.found + (long long)image * (6 * p.most + 2);
+  float* found = p.found + (long long)image * p.found_size;
   for (int i = s.emitted + thread; i < p.most; i += THREADS) {
-    found[4 * i] = found[4 * i + 1] = found[4 * i + 2] = found[4 * i + 3] = 0.f;
+    *(float4*)(found + 4 * i) = make_float4(0.f, 0.f, 0.f, 0.f);
     found[4 * p.most + i] = found[5 * p.most + i] = 0.f;
   }
+  if (counted)
+    for (int i = thread; i < BINS; i += THREADS) p.histograms[(long long)image * BINS + i] = 0;
   __threadfence_system();  // `found` may be memory of the host, where the last word says that the rest is there
   __syncthreads();
   if (thread == 0) {
     p.counts[image] = 0;
-    found[6 * p.most] = (float)s.emitted;
+    found[p.found_size - 2] = (float)s.emitted;
     __threadfence_system();
-    *(volatile float*)(found + 6 * p.most + 1) = (float)s.status;
+    *(volatile float*)(found + p.found_size - 1) = (float)s.status;
   }
 }
 

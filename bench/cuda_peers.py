@@ -1,0 +1,427 @@
+"""Our engine and its peers on one card in one run, in turns: TensorRT, torch.compile, JAX.
+
+    python bench/cuda_peers.py RESULT.json MODELS [--seconds 140] [--plans FOLDER --tensorrt "COMMAND"] [--rows 0,1,2]
+
+MODELS has graphs.json and unpack.py. Every contender is a process that gets ready and then measures a round each time
+it is told to, one at a time; what uses the GPU while getting ready takes a lock. COMMAND starts a Python that has
+tensorrt and ssdrt; FOLDER has plans named ROW_bBATCH_*.plan. A contender that cannot run, or is not ready in time, is
+said in its row. RESULT.json is written after every row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import fcntl
+import json
+import os
+import select
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+ROWS = (
+    ("v1", "ssd_mobilenet_v1_90_od2020", 256),
+    ("v1", "ssd_mobilenet_v1_90_od2020", 1),
+    ("v2", "ssd_mobilenet_v2_90_od2019", 64),
+    ("inception", "ssd_inception_v2_90_od2019", 64),
+    ("ssdlite", "ssdlite_mobilenet_v2_90_od2019", 64),
+    ("v3small", "ssdlite_mobilenet_v3_small_320_90_od2020", 64),
+    ("fpnlite", "ssd_mobilenet_v2_fpnlite_256_od2020", 64),
+    ("v1", "ssd_mobilenet_v1_90_od2020", 64),
+)
+INCLUDES = {
+    "ssdrt": "bytes on the GPU to detections there, exact NMS; class biases lowered to about 500 candidates above 0.3",
+    "ssdrt, graph's biases": "the same with the graph's own random class biases",
+    "torch": "bytes on the GPU to raw heads there, torch.compile (inductor, CUDA graph, cudnn.benchmark), no NMS",
+    "jax": "bytes on the GPU to raw heads there, jax.jit, no NMS",
+    "tensorrt": "bytes on the GPU to what the plan gives (the candidates of a picture), a CUDA graph, no NMS",
+}
+HOST = {
+    "ssdrt": "picture in pinned memory to detections on the host, exact NMS",
+    "ssdrt, graph's biases": "the same",
+    "torch": "picture in pinned memory, copied, raw heads on the GPU waited for; no NMS, no copy back",
+    "jax": "picture in ordinary memory, raw heads on the GPU waited for; no NMS, no copy back",
+    "tensorrt": "picture in pinned memory to the candidates on the host, a CUDA graph with both copies; no NMS",
+}
+ROUNDS = 7
+LOCK = Path(tempfile.gettempdir()) / "ssdrt_peers.lock"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("result", type=Path)
+    parser.add_argument("models", type=Path)
+    parser.add_argument("--seconds", type=float, default=140.0)
+    parser.add_argument("--plans", type=Path)
+    parser.add_argument("--tensorrt", default="")
+    parser.add_argument("--rows", default="")
+    parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.contender:
+        kind, graph, batch = args.contender
+        serve(KINDS[kind](args.models, graph, int(batch), args.plans))
+        return
+    end = time.monotonic() + args.seconds
+    rows = [ROWS[int(one)] for one in args.rows.split(",")] if args.rows else list(ROWS)
+    report = {"command": " ".join(sys.argv), "includes": INCLUDES, "host_to_host": HOST, "rows": []}
+    started = [(row, start(row, args)) for row in rows]
+    for index, ((name, graph, batch), contenders) in enumerate(started):
+        line: dict = {"row": name, "graph": graph, "batch": batch}
+        left = end - time.monotonic()
+        patience = time.monotonic() + max(2.0, left - 3 * (len(started) - index))
+        for kind, one in contenders.items():
+            line[kind] = one if isinstance(one, dict) else one.wait_until_ready(patience)
+        alive = {kind: one for kind, one in contenders.items() if "ready" in line[kind]}
+        samples: dict = {kind: {} for kind in alive}
+        for _ in range(ROUNDS):
+            for kind, one in alive.items():
+                for what, values in one.ask(20.0).items():
+                    samples[kind].setdefault(what, []).extend(values)
+        for kind, measured in samples.items():
+            for what, values in measured.items():
+                if values:
+                    line[kind][what] = [round(float(np.percentile(values, q)), 1) for q in (50, 99)]
+            if "us" in line[kind]:
+                line[kind]["pictures_a_second"] = round(batch / line[kind]["us"][0] * 1e6)
+        for what in ("us", "host_us"):
+            others = {
+                kind: line[kind][what][0] for kind in alive if not kind.startswith("ssdrt") and what in line[kind]
+            }
+            if others and what in line.get("ssdrt", {}):
+                best = min(others, key=others.__getitem__)
+                line[f"times_the_best_peer_{what}"] = [best, round(others[best] / line["ssdrt"][what][0], 2)]
+        for one in contenders.values():
+            if not isinstance(one, dict):
+                one.end()
+        report["rows"].append(line)
+        args.result.write_text(json.dumps(report, indent=1))
+        print(json.dumps(line), flush=True)
+
+
+def start(row: tuple[str, str, int], args: argparse.Namespace) -> dict:
+    """The contenders of a row, getting ready; or why there is none."""
+    name, graph, batch = row
+    here = [sys.executable, __file__, str(args.result), str(args.models)]
+    found: dict = {}
+    for kind in ("ssdrt", "ssdrt, graph's biases", "torch", *(("jax",) if name == "v1" and batch != 64 else ())):
+        if kind == "ssdrt, graph's biases" and name != "v1":
+            continue
+        found[kind] = Contender([*here, "--contender", kind, graph, str(batch)])
+    plans = sorted(args.plans.glob(f"{name}_b{batch}_*.plan")) if args.plans else []
+    if plans and args.tensorrt:
+        words = [
+            str(args.result),
+            str(args.models),
+            "--plans",
+            str(plans[-1]),
+            "--contender",
+            "tensorrt",
+            graph,
+            str(batch),
+        ]
+        found["tensorrt"] = Contender([*shlex.split(args.tensorrt), __file__, *words])
+    else:
+        found["tensorrt"] = {"failed": "no plan of this graph and batch"}
+    return found
+
+
+class Contender:
+    """A process that says a line when it is ready, and a line a round."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+        self._left = b""
+
+    def wait_until_ready(self, deadline: float) -> dict:
+        return self._line(max(0.5, deadline - time.monotonic()))
+
+    def ask(self, seconds: float) -> dict:
+        """One round: what was measured -> microseconds."""
+        try:
+            self._process.stdin.write(b"go\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return {}
+        line = self._line(seconds)
+        return {} if "failed" in line else line
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _line(self, seconds: float) -> dict:
+        end = time.monotonic() + seconds
+        while True:
+            head, newline, rest = self._left.partition(b"\n")
+            if newline:
+                self._left = rest
+                if head.startswith(b"@"):
+                    return json.loads(head[1:])
+                continue
+            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, end - time.monotonic()))
+            more = os.read(self._process.stdout.fileno(), 1 << 16) if ready else b""
+            if not more:
+                self._errors.seek(0)
+                last = self._errors.read().decode(errors="replace").strip()[-600:]
+                return {"failed": f"{'ended' if ready else 'not in time'}: {last}"}
+            self._left += more
+
+
+def serve(contender: tuple[dict, Callable[[], dict]]) -> None:
+    """Say what is ready, then measure whenever a line comes."""
+    facts, measure = contender
+    print("@" + json.dumps({"ready": True, **facts}), flush=True)
+    for _ in sys.stdin:
+        print("@" + json.dumps(measure()), flush=True)
+
+
+@contextmanager
+def gpu_alone():
+    """While this process measures on the GPU in order to choose."""
+    with open(LOCK, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def model_of(models: Path, graph: str):
+    sys.path.insert(0, str(models))
+    import unpack
+
+    from ssdrt.graph import graph_from_bytes
+    from ssdrt.recover import recover
+
+    entry = next(one for one in json.loads((models / "graphs.json").read_text()) if one["name"] == graph)
+    return recover(graph_from_bytes(unpack.graph_bytes(entry)))
+
+
+def pictures(model, batch: int):
+    """(batch, height, width, 3) uint8: those of bench/cuda_engine.py."""
+    import cuda_engine
+
+    class Sized:
+        pass
+
+    sized = Sized()
+    sized.model = model
+    return cuda_engine.noise(sized, batch)
+
+
+# --- contenders: what they are, and a function that measures a round --------------------------------------------------
+
+
+def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500):
+    import cuda_engine
+
+    from ssdrt.engines import cuda
+
+    model = model_of(models, graph)
+    with gpu_alone():
+        if wanted:
+            model = cuda_engine.biased(model, wanted)
+        start = time.perf_counter()
+        plan = cuda.build(model, "fp16")
+        build = time.perf_counter() - start
+        engine = cuda.load(model, plan, "fp16", 1)
+        cuda_engine.batch_time(engine, batch, repeats=1)
+        count = cuda_engine.candidates(engine)["0.3"]
+
+    def measure() -> dict:
+        found = {"us": [cuda_engine.batch_time(engine, batch, repeats=3)]}
+        if batch == 1:
+            found["host_us"] = cuda_engine.host_to_host(engine, 0.3, 100)
+        return found
+
+    return {"candidates_above_0.3": count, "build_s": round(build, 1)}, measure
+
+
+def torch_compiled(models: Path, graph: str, batch: int, _: Path | None):
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
+    import torch
+
+    from ssdrt.model import IMAGE
+    from ssdrt.train.network import KINDS as LAYERS
+    from ssdrt.train.network import _normalised, _rows, weights_of
+
+    model = model_of(models, graph)
+    weights = {}
+    for name, value in weights_of(model, "cuda").items():
+        value = value.detach().half()
+        weights[name] = value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+    host = torch.from_numpy(pictures(model, batch)).pin_memory()
+    image = host.cuda()
+
+    def network(bytes_nhwc):
+        values = {IMAGE: _normalised(model, bytes_nhwc.permute(0, 3, 1, 2).half())}
+        for layer in model.layers:
+            values[layer.name] = LAYERS[type(layer)](layer, weights, False, *(values[name] for name in layer.inputs))
+        boxes = [_rows(values[head.boxes], 4) for head in model.heads]
+        return torch.cat(boxes, 1), torch.cat(
+            [_rows(values[head.scores], model.logit_columns) for head in model.heads], 1
+        )
+
+    compiled = torch.compile(network)
+    torch.backends.cudnn.benchmark = True
+    with torch.no_grad():
+        start = time.perf_counter()
+        with gpu_alone():
+            side = torch.cuda.Stream()
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    compiled(image)
+            torch.cuda.synchronize()
+            recording = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(recording, stream=side):
+                compiled(image)
+            recording.replay()
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+
+    def measure() -> dict:
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        times = []
+        for _ in range(3):
+            begin.record()
+            for _ in range(5):
+                recording.replay()
+            end.record()
+            end.synchronize()
+            times.append(1e3 * begin.elapsed_time(end) / 5)
+        found = {"us": times}
+        if batch == 1:
+            walls = []
+            for _ in range(100):
+                start = time.perf_counter()
+                image.copy_(host, non_blocking=True)
+                recording.replay()
+                torch.cuda.synchronize()
+                walls.append(1e6 * (time.perf_counter() - start))
+            found["host_us"] = walls
+        return found
+
+    return {"compile_s": round(seconds, 1), "version": torch.__version__}, measure
+
+
+def jax_compiled(models: Path, graph: str, batch: int, _: Path | None):
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    import jax
+    from jax import lax, numpy
+
+    from ssdrt.model import IMAGE, Activation, Conv, DepthwiseConv
+
+    model = model_of(models, graph)
+    limits = {"relu": (0, 65504), "relu6": (0, 6)}
+
+    def convolved(layer, x, kernel, groups):
+        pads = ((layer.pads[0], layer.pads[2]), (layer.pads[1], layer.pads[3]))
+        order = ("NHWC", "HWIO", "NHWC")
+        y = lax.conv_general_dilated(
+            x, kernel.astype(numpy.float16), layer.strides, pads, rhs_dilation=layer.dilations,
+            dimension_numbers=order, feature_group_count=groups,
+        )  # fmt: skip
+        return y + layer.bias.astype(numpy.float16)
+
+    def network(image):
+        x = image.astype(numpy.float16)
+        for step in model.preprocessing.normalisation.value:
+            by = np.asarray(step.operand, np.float16)
+            x = {"mul": x * by, "add": x + by, "sub": x - by, "div": x / by}[step.operation]
+        values = {IMAGE: x}
+        for layer in model.layers:
+            source = values[layer.inputs[0]]
+            if isinstance(layer, Conv):
+                values[layer.name] = convolved(layer, source, layer.weights, 1)
+            elif isinstance(layer, DepthwiseConv):
+                channels = source.shape[3]
+                kernel = layer.weights.reshape(*layer.weights.shape[:2], 1, -1)
+                values[layer.name] = convolved(layer, source, kernel, channels)
+            elif isinstance(layer, Activation) and layer.function in limits:
+                values[layer.name] = numpy.clip(source, *limits[layer.function])
+            else:
+                raise NotImplementedError(type(layer).__name__)
+        heads = [(values[one.boxes], values[one.scores]) for one in model.heads]
+        rows = [
+            [value.reshape(len(image), -1, n) for value in some]
+            for some, n in zip(zip(*heads, strict=True), (4, model.logit_columns), strict=True)
+        ]
+        return [numpy.concatenate(some, 1) for some in rows]
+
+    host = pictures(model, batch)
+    image = jax.device_put(host)
+    start = time.perf_counter()
+    with gpu_alone():
+        function = jax.jit(network)
+        jax.block_until_ready(function(image))
+    seconds = time.perf_counter() - start
+
+    def measure() -> dict:
+        start = time.perf_counter()
+        jax.block_until_ready([function(image) for _ in range(10)])
+        found = {"us": [1e5 * (time.perf_counter() - start)]}
+        if batch == 1:
+            walls = []
+            for _ in range(100):
+                start = time.perf_counter()
+                jax.block_until_ready(function(host))
+                walls.append(1e6 * (time.perf_counter() - start))
+            found["host_us"] = walls
+        return found
+
+    return {"compile_s": round(seconds, 1), "version": jax.__version__}, measure
+
+
+def tensorrt_plan(models: Path, graph: str, batch: int, plan: Path | None):
+    import tensorrt
+
+    from ssdrt.engines.tensorrt.runtime import load_engine
+
+    model = model_of(models, graph)
+    assert plan is not None
+    engine = load_engine(model, plan.read_bytes(), 1)
+    images = list(pictures(model, batch))
+    names = ("candidate_boxes", "candidate_scores", "candidate_indices")
+    borrowed = engine._lane()
+    lane = borrowed.__enter__()
+    device, stream = engine._device, lane._stream
+    lane.take(images)
+    lane.fetch(names)
+    work = lane._last
+    bare = device.capture(stream, lambda: work.context.execute_async_v3(int(stream)))
+    copies = work.graphs[True]
+    repeats = 20 if batch == 1 else 10
+
+    def replay(recording, times: int) -> float:
+        start = time.perf_counter()
+        for _ in range(times):
+            device.launch(recording, stream)
+        device.synchronize(stream)
+        return 1e6 * (time.perf_counter() - start) / times
+
+    def measure() -> dict:
+        found = {"us": [replay(bare, repeats) for _ in range(3)]}
+        if batch == 1:
+            found["host_us"] = [replay(copies, 1) for _ in range(100)]
+        return found
+
+    replay(bare, 2)
+    return {"plan": plan.name, "version": tensorrt.__version__, "_kept": ctypes.sizeof(ctypes.c_void_p)}, measure
+
+
+KINDS = {
+    "ssdrt": ours,
+    "ssdrt, graph's biases": lambda *words: ours(*words, wanted=0),
+    "torch": torch_compiled,
+    "jax": jax_compiled,
+    "tensorrt": tensorrt_plan,
+}
+
+if __name__ == "__main__":
+    main()
