@@ -41,8 +41,8 @@ def server_python():
 
 
 @contextmanager
-def rtsp_server(user=":", frames="", **mounts):
-    """Run a server of these pipelines, and of a FIFO with raw frames; gives its port."""
+def rtsp_server(user=":", frames="", packets="", **mounts):
+    """Run a server of these pipelines, of a FIFO with raw frames and a folder with packets; gives its port."""
     python, _ = server_python()
     command = [python, str(Path(__file__).with_name("rtsp_server.py")), "0", user]
     command += [f"{name}={pipeline}" for name, pipeline in mounts.items()]
@@ -51,7 +51,7 @@ def rtsp_server(user=":", frames="", **mounts):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "FRAMES": frames},
+        env={**os.environ, "FRAMES": frames, "PACKETS": str(packets)},
     ) as server:
         try:
             yield int(server.stdout.readline())

@@ -137,8 +137,8 @@ class Detector:
         ------
         LabelError: a class that the model does not have.
         """
-        offset = self._preparation.bundle.model.label_offset.value
-        return [self._class_index(name) + offset for name in classes]
+        ids = self._preparation.bundle.model.class_ids
+        return [ids[self._class_index(name)] for name in classes]
 
     def detect(
         self,
@@ -276,16 +276,15 @@ class Detector:
         return thresholds
 
     def _class_index(self, name: str | int) -> int:
-        offset = self._preparation.bundle.model.label_offset.value
-        count = self._preparation.bundle.model.num_classes.value
+        ids = self._preparation.bundle.model.class_ids
         by_name = {text: class_id for class_id, text in self._labels.names.items()}
         class_id = by_name.get(str(name))
         if class_id is None and str(name).removeprefix("class ").isdigit():
             class_id = int(str(name).removeprefix("class "))
-        if class_id is None or not 0 <= class_id - offset < count:
-            known = ", ".join(list(by_name)[:12]) or f"ids {offset} to {offset + count - 1}"
+        if class_id is None or class_id not in ids:
+            known = ", ".join(list(by_name)[:12]) or f"ids {ids[0]} to {ids[-1]}"
             raise LabelError(f"the model has no class {name!r}; it has {known}{', ...' if len(by_name) > 12 else ''}")
-        return class_id - offset
+        return ids.index(class_id)
 
 
 def available_processors() -> int:

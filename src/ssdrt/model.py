@@ -335,6 +335,12 @@ class SsdModel:
     labels: Fact[LabelMap]
 
     @property
+    def class_ids(self) -> range:
+        """The ids of all classes, without background."""
+        first = self.label_offset.value
+        return range(first, first + self.num_classes.value)
+
+    @property
     def logit_columns(self) -> int:
         """Class logits of one anchor, background included."""
         return self.num_classes.value + (self.score_converter.background.value != "none")

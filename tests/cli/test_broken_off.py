@@ -6,6 +6,7 @@ bench/interrupted.py does it at random moments, many times.
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,7 +66,8 @@ def test_a_signal_leaves_a_video_that_plays(clip, tmp_path, suffix, sent):
     run = start(clip, tmp_path / f"out{suffix}")
     lines = [run.stdout.readline() for _ in range(150)]
     os.killpg(run.pid, sent)
-    lines += run.communicate(timeout=60)[0].splitlines(keepends=True)
+    lines += run.stdout.readlines()  # `communicate` would pass over those that are in the buffer
+    run.communicate(timeout=60)
     assert [json.loads(line)["index"] for line in lines] == list(range(len(lines)))
     assert lines[-1].endswith(b"\n")
     (left,) = tmp_path.iterdir()
@@ -90,3 +92,45 @@ def test_a_full_disk_leaves_a_video_that_plays(clip, tmp_path):
     assert b"what was written before is kept" in told
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
     assert 20 <= len(times(tmp_path / "out.mp4")) < COUNT
+
+
+@pytest.fixture
+def small_disk(tmp_path, clip):
+    """A file system of half the clip's size."""
+    size = clip.stat().st_size // 2 // 4096 * 4096
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_full_file_system_leaves_a_video_that_plays(clip, small_disk):
+    run = start(clip, small_disk / "out.mp4")
+    _, told = run.communicate(timeout=120)
+    assert run.returncode == 1
+    assert b"No space left on device" in told
+    assert told.count(b"\n") == 1
+    assert [path.name for path in small_disk.iterdir()] == ["out.mp4"]
+    assert 20 <= len(times(small_disk / "out.mp4")) < COUNT
+
+
+def test_a_full_file_system_leaves_whole_lines(clip, small_disk):
+    (small_disk / "fill").write_bytes(bytes(os.statvfs(small_disk).f_bavail * 4096 - 3 * 4096))
+    words = (
+        "detect",
+        "frozen_inference_graph.pb",
+        clip,
+        "--json",
+        small_disk / "a.jsonl",
+        "--engine",
+        "reference",
+        "-q",
+    )
+    run = subprocess.run([sys.executable, "-m", "ssdrt", *words], capture_output=True, check=False, timeout=120)
+    assert run.returncode == 1
+    assert b"No space left on device" in run.stderr
+    lines = (small_disk / "a.jsonl").read_text().splitlines(keepends=True)
+    assert 0 < len(lines) < COUNT
+    assert [json.loads(line)["index"] for line in lines] == list(range(len(lines)))
+    assert lines[-1].endswith("\n")

@@ -69,7 +69,9 @@ def test_without_a_command_the_help_goes_to_stderr(ssdrt):
 def test_wrong_usage_is_2(ssdrt, words):
     code, out, err = ssdrt(*words)
     assert (code, out) == (2, "")
-    assert err.startswith("usage: ssdrt")
+    assert err.startswith("ssdrt: ")
+    assert err.endswith(" --help\n")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,25 @@
 """`ssdrt view` on videos whose detections are known."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ssdrt.detections import Detections
+from ssdrt.sinks.draw import colour_of
 from ssdrt.sinks.jsonl import JsonLines
 from ssdrt.sinks.video import AnnotatedVideo
 from ssdrt.sources import open_source
 from ssdrt.sources.base import Frame
+from xserver import DEADLINE, MISSING, display
 
 pytest.importorskip("av", reason="videos need the extra `video`")
 
@@ -28,8 +36,12 @@ def found(index):
 @pytest.fixture
 def recorded(tmp_path):
     """clip.mp4 of grey frames, and found.jsonl of it, in which every fifth frame has no line."""
+    return record(tmp_path, COUNT)
+
+
+def record(tmp_path, count):
     video, lines = AnnotatedVideo(str(tmp_path / "clip.mp4")), JsonLines(str(tmp_path / "found.jsonl"))
-    for index in range(COUNT):
+    for index in range(count):
         frame = Frame(np.full((160, 240, 3), 90, np.uint8), "camera", index, 2 + index / 10)
         video.write(frame, replace(found(index)[:0]))
         if index % 5 != 4:
@@ -104,6 +116,86 @@ def test_lines_that_do_not_belong_to_the_video(ssdrt, recorded, change, problem)
     code, _, err = ssdrt("view", path, recorded / "clip.mp4", "-o", recorded / "out.jsonl", "-q")
     assert code == 1
     assert re.search(problem, err)
+
+
+def test_a_file_without_lines(ssdrt, recorded):
+    (recorded / "found.jsonl").write_bytes(b"")
+    code, _, err = ssdrt("view", recorded / "found.jsonl", recorded / "clip.mp4", "-o", recorded / "out.jsonl")
+    assert (code, "has no line of a picture" in err) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["found.jsonl", "clip.mp4"])
+def test_what_is_viewed_is_not_written_over(ssdrt, recorded, name):
+    before = (recorded / name).read_bytes()
+    code, _, err = ssdrt("view", recorded / "found.jsonl", recorded / "clip.mp4", "-o", recorded / name)
+    assert (code, "is the input itself" in err) == (1, True)
+    assert (recorded / name).read_bytes() == before
+
+
+@contextmanager
+def viewing(folder, *words, **environment):
+    """`ssdrt view` of a minute of video, in a process of its own."""
+    record(folder, 600)
+    command = [sys.executable, "-m", "ssdrt", "view", folder / "found.jsonl", folder / "clip.mp4", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"apt-get install {' '.join(MISSING).lower()}")
+def test_in_a_window(tmp_path):
+    pytest.importorskip("sdl2", reason="PySDL2, which opens the window, is not installed")
+
+    def mask(image, class_id):
+        return (image == colour_of(class_id)).all(axis=2)
+
+    def labels():
+        return [{one["label"] for one in row["detections"]} for row in records(tmp_path / "out.jsonl")]
+
+    with (
+        display(tmp_path) as x,
+        viewing(tmp_path, "--show", "-o", tmp_path / "out.jsonl", **x.environment()) as process,
+    ):
+        image = x.until(lambda image: mask(image, 1).sum() > 200 and mask(image, 3).sum() > 200)
+        rows, columns = np.nonzero(mask(image, 3))  # the car at (150, 20, 190, 60) of 240 x 160
+        scale = (columns.max() - columns.min()) / 40
+        assert scale > 3
+        assert np.nonzero(mask(image, 1))[0].max() - rows.max() == pytest.approx(40 * scale, abs=6)
+        x.press(*["plus"] * 9)  # from 0 to 0.45: the car has 0.4
+        x.until(lambda image: mask(image, 1).sum() > 200 and not mask(image, 3).any())
+        x.until(lambda _: {"person"} in labels())  # what is written follows
+        x.press("Escape")
+        assert process.wait(DEADLINE) == 0
+    assert labels()[0] == {"person", "car"}
+
+
+def test_on_a_page(tmp_path):
+    pytest.importorskip("uvicorn", reason="uvicorn, which serves the page, is not installed")
+    with viewing(tmp_path, "--web", "0", "--score", "0.2") as process:
+        address = re.search(r"http://\S+", process.stderr.readline())[0]
+
+        def until(true):
+            for line in urllib.request.urlopen(f"{address}jsonl", timeout=DEADLINE):
+                said = json.loads(line)
+                if "detections" in said and true({one["label"] for one in said["detections"]}):
+                    return
+
+        def change(**settings):
+            body, headers = json.dumps(settings).encode(), {"Content-Type": "application/json"}
+            urllib.request.urlopen(urllib.request.Request(f"{address}settings", body, headers), timeout=DEADLINE)
+
+        until(lambda labels: labels == {"person", "car"})
+        change(score_threshold=0.5)
+        until(lambda labels: labels == {"person"})
+        change(score_threshold=0.2, classes=["car"])
+        until(lambda labels: labels == {"car"})
+        classes = json.load(urllib.request.urlopen(f"{address}state", timeout=DEADLINE))["classes"]
+        assert {one["label"] for one in classes} == {"person", "car"}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 130
 
 
 def test_lines_of_several_videos_are_told_apart_by_name(ssdrt, recorded):

@@ -170,6 +170,24 @@ def test_a_uint8_plan_takes_pictures_of_its_size_as_they_are_and_rounds_others()
     np.testing.assert_array_equal(engine.infer(halves)[1], wide.infer(np.rint(halves))[1])
 
 
+def test_pinned_pictures_go_to_the_gpu_from_where_they_are():
+    device, model = StandInDevice(), tiny_ssd()
+    engine = stand_in_engine(model, device=device, batch=(1, 4, 4), pixels="uint8")
+    pictures = np.random.default_rng(5).integers(0, 256, (3, HEIGHT, WIDTH, 3)).astype(np.uint8)
+    parameters = replace(graph_parameters(model), score_threshold=0.3)
+    expected = engine.detect(list(pictures), parameters)
+    pinned = [device.pinned(one.shape, one.dtype) for one in pictures]
+    for one, other in zip(pinned, pictures, strict=True):
+        one[...] = other
+    with engine._lane() as lane:
+        lane._host("image")[...] = 0  # what a copy on the host would have filled
+    for one, other in zip(engine.detect(pinned, parameters), expected, strict=True):
+        for value, wanted in zip(one, other, strict=True):
+            np.testing.assert_array_equal(value, wanted)
+    with engine._lane() as lane:
+        assert not lane._host("image").any()
+
+
 def test_pictures_on_the_gpu_are_not_copied_to_the_host():
     device, model = StandInDevice(), tiny_ssd()
     engine = stand_in_engine(model, device=device, batch=(1, 2, 2))
@@ -290,6 +308,26 @@ def test_outputs_have_fixed_shapes_but_for_the_batch():
         "candidate_scores": (-1, 256),
         "candidate_indices": (-1, 256),
     }
+
+
+def test_flags_that_depend_on_portable_come_after_it():
+    from types import SimpleNamespace
+
+    from ssdrt.engines.tensorrt.builder import _config
+
+    library, told = rtx(), []
+
+    class Config:
+        def set_flag(self, flag):
+            told.append(flag.name)
+
+        def clear_flag(self, flag):
+            pass
+
+    network = SimpleNamespace(builder=SimpleNamespace(create_builder_config=Config))
+    options = BuildOptions(portable=True, flags=("EXCLUDE_LEAN_RUNTIME",))
+    _config(replace(library, family="tensorrt"), network, "fp32", options, tiny_ssd())
+    assert told == ["VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"]
 
 
 @pytest.mark.parametrize(

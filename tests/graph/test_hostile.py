@@ -116,14 +116,22 @@ def test_what_crashed_a_reader_is_refused(path):
     assert verdict.kind == "refused", verdict
 
 
-def test_mutants_are_loaded_or_refused_within_the_limits():
+# A mutant of a small graph takes 55 ms; one of those whose every node was the exporter's own, 80 to 110.
+@pytest.mark.parametrize(
+    ("make", "seeds"),
+    [
+        pytest.param(lambda: demo_bytes(VARIANTS["one_class"]), range(0, 1600, 3), id="one_class"),
+        pytest.param(lambda: exported_bytes("clip_before"), range(1, 550, 3), id="clip_before"),
+        pytest.param(lambda: exported_bytes("class_agnostic"), range(2, 550, 3), id="class_agnostic"),
+    ],
+)
+def test_mutants_are_loaded_or_refused_within_the_limits(make, seeds):
     """Some of the graphs that bench/fuzz.py tries by the hundred thousand."""
-    graphs = [demo_bytes(VARIANTS["one_class"]), exported_bytes("clip_before"), exported_bytes("class_agnostic")]
-    seeds = [mutants.without_weights(graph) for graph in graphs]
+    graph = mutants.without_weights(make())
     kinds = []
-    for seed in range(1600):
-        what, data = mutants.mutate(seeds[seed % len(seeds)], seed)
+    for seed in seeds:
+        what, data = mutants.mutate(graph, seed)
         verdict = judge(lambda data=data: recover(graph_from_bytes(data)), len(data))
         assert verdict.good, (seed, what, verdict)
         kinds.append(verdict.kind)
-    assert kinds.count("loaded") > 250
+    assert kinds.count("loaded") > len(seeds) / 8

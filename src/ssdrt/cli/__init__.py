@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from ssdrt import __version__
 from ssdrt.errors import SsdrtError
@@ -65,9 +66,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence; the usage has its own --help."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with what is wrong."""
+        dashed = [word for word in sys.argv[1:] if word.startswith("-") and os.path.lexists(word)]
+        hint = f"; a file of that name is written ./{dashed[0]}" if dashed else ""
+        self.exit(WRONG_USAGE, f"ssdrt: {message}{hint}; see {self.prog} --help\n")
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all commands; only the one that is asked for is imported and gets its arguments."""
-    parser = argparse.ArgumentParser("ssdrt", description="Reads and runs TensorFlow SSD graphs, without TensorFlow.")
+    parser = _Parser("ssdrt", description="Reads and runs TensorFlow SSD graphs, without TensorFlow.")
     parser.add_argument("--version", action="version", version=f"ssdrt {__version__}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssdrt.cli.options import add_engine, add_model, batch_range, positive
+from ssdrt.cli.outputs import keep_inputs
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -48,6 +49,8 @@ def run(args: Namespace) -> int:
 
     labels = read_labels(args.labels) if args.labels else None
     path = Path(args.output or f"{Path(args.model).stem}.ssdrt")
+    for output in filter(None, (path, args.save_plan)):
+        keep_inputs(args, output)
     begin = time.perf_counter()
     preparation = prepare(args.model, args.engine, args.precision, engine_options(args))
     bundle = preparation.bundle

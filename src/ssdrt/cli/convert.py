@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssdrt.cli.options import add_model, positive
+from ssdrt.cli.outputs import keep_inputs
 from ssdrt.cli.table import table
 from ssdrt.errors import SinkError
 
@@ -44,6 +45,7 @@ def run(args: Namespace) -> int:
     writer = {".onnx": _write_onnx, ".pb": _write_pb, ".uff": _write_uff}.get(path.suffix.lower())
     if writer is None:
         raise SinkError(f"{str(path)!r}: give a name that ends in .onnx, .pb or .uff")
+    keep_inputs(args, path)
     return writer(args, path)
 
 

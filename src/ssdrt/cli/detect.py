@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ssdrt.cli.analysis import add_analysis, open_analytics
 from ssdrt.cli.live import add_live, detect_live, open_files, streams_of
-from ssdrt.cli.options import add_engine, add_model, add_score, duration, fraction, positive, words
+from ssdrt.cli.options import add_engine, add_model, add_score, fraction, positive, threshold_of, words
+from ssdrt.cli.outputs import add_outputs, open_outputs, outputs_of
 from ssdrt.cli.printer import Printer
 from ssdrt.cli.stopping import end_on_signals, ignore_signals
 from ssdrt.cli.viewing import add_viewing, play_files
@@ -36,13 +37,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="photo, folder, glob, video, http(s) address, list of paths (.txt, .csv), - for standard input; camera:0, "
         "rtsp://..., csi:0, gst:PIPELINE, screen:, test: (a synthetic scene)",
     )  # fmt: skip
-    parser.add_argument(
-        "-o", "--output", metavar="OUTPUT", action="append", default=[],
-        help="annotated picture, video or folder of them; .json (COCO results), .jsonl, .csv; yolo:FOLDER, "
-        "crops:FOLDER; may be given several times",
-    )  # fmt: skip
-    parser.add_argument(
-        "--segment", type=duration, metavar="TIME", help="begin the next video file after 10m, 1h, 90s of video"
+    add_outputs(
+        parser,
+        "annotated picture, video or folder of them; .json (COCO results), .jsonl, .csv; yolo:FOLDER, crops:FOLDER",
     )
     parser.add_argument("--json", metavar="FILE", help="JSON lines, one a picture; - is standard output")
     add_score(parser, "0.3")
@@ -63,11 +60,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Detect in every picture; 1 if some could not be read."""
-    import logging
-
     from ssdrt.cli.loading import open_detector
     from ssdrt.progress import progress
-    from ssdrt.sinks import open_sink
 
     streams = streams_of(args)
     if streams:
@@ -75,17 +69,14 @@ def run(args: Namespace) -> int:
     if args.show or args.web:
         return play_files(args)
     source = open_files(args)
-    outputs = args.output + ([f"jsonl:{args.json}"] if args.json else [])
-    sinks: list[Sink] = [] if outputs else [Printer(with_table=source.length == 1)]
+    outputs = outputs_of(args)
     on_screen = not outputs or (sys.stdout.isatty() and not {"-", "jsonl:-"}.isdisjoint(outputs))
     with ExitStack() as stack:
         end_on_signals(stack)
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
-        logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
         options, analytics = detect_options(args, detector), open_analytics(args, detector.class_ids(args.blur))
-        for output in outputs:
-            sinks.append(open_sink(output, detector.labels, args.segment))
-            stack.callback(sinks[-1].close)
+        sinks: list[Sink] = [] if outputs else [Printer(with_table=source.length == 1)]
+        sinks += open_outputs(args, detector.labels, stack)
         stack.callback(ignore_signals)
         begin = time.perf_counter()
         outcomes = stack.enter_context(closing(_outcomes(detector, source, analytics.widen(options))))
@@ -101,11 +92,8 @@ def detect_options(args: Namespace, detector: Detector) -> dict[str, Any]:
     from ssdrt.detector import SCORE
 
     model = detector.model
-    rest, named = args.score
-    score = SCORE if rest is None else rest
-    ids = range(model.label_offset.value, model.label_offset.value + model.num_classes.value)
     return {
-        "score_threshold": {**dict.fromkeys(ids, score), **named} if named else score,
+        "score_threshold": threshold_of(args.score, model.class_ids, SCORE),
         "iou_threshold": args.iou,
         "max_total": args.max_det and min(args.max_det, model.nms.max_total.value),
         "classes": args.classes,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from ssdrt.cli.analysis import open_analytics
 from ssdrt.cli.options import positive
+from ssdrt.cli.outputs import open_outputs, outputs_of
 from ssdrt.cli.printer import Printer
 from ssdrt.cli.stopping import end_on_signals, ignore_signals
-from ssdrt.cli.viewing import viewers_of, watch
+from ssdrt.cli.viewing import names_of, viewers_of, watch
 from ssdrt.errors import SourceError, SsdrtError
 
 if TYPE_CHECKING:
@@ -76,20 +77,16 @@ def open_files(args: Namespace) -> Source:
     source = open_source(*args.input, max_pixels=pixels)
     if args.video_looping:
         source = repeated(source, lambda: open_source(*args.input, max_pixels=pixels))
-    return scaled(source, size_of(args) or (640, 480)) if args.do_resize else source
+    return scaled(source, size_of(args) or (640, 480), pixels) if args.do_resize else source
 
 
 def detect_live(args: Namespace, streams: list[Stream]) -> int:
     """Detect in streams until they end, a viewer ends the run, or Ctrl-C; 1 if an output could not be written."""
-    import logging
-
     from ssdrt.cli.loading import open_detector
     from ssdrt.live.board import Controls
     from ssdrt.live.loop import run_live
-    from ssdrt.sinks import open_sink
     from ssdrt.sources.base import MAX_PIXELS
 
-    sinks: list[Sink] = []
     told: list[BaseException] = []
 
     def say(text: str) -> None:
@@ -112,7 +109,7 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
             with suppress(OSError):
                 print(f"{run.detected} frames in {seconds:.2f} s, {dropped} dropped as newer ones were there",
                       file=sys.stderr)  # fmt: skip
-        for output, writer in zip(outputs, run.writers, strict=False):
+        for output, writer in zip(outputs_of(args), run.writers, strict=False):
             if writer.dropped:
                 say(f"{writer.dropped} frames are not in {output!r}: it was too slow")
 
@@ -125,14 +122,10 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
     with ExitStack() as stack:
         end_on_signals(stack)
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
-        logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
         detect, settings = detection(args, detector)
-        controls, viewers = Controls(settings), viewers_of(args, detector)
-        outputs = args.output + ([f"jsonl:{args.json}"] if args.json else [])
+        controls, viewers = Controls(settings), viewers_of(args, names_of(detector))
         with ExitStack() as opened:
-            for output in outputs:
-                sinks.append(open_sink(output, detector.labels, args.segment))
-                opened.callback(sinks[-1].close)
+            sinks = open_outputs(args, detector.labels, opened, len(streams))
             opened.pop_all()  # from here on the run closes them
         if not (sinks or viewers or args.show):
             sinks = [Printer(with_table=False)]

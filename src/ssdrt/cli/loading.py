@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from ssdrt.bundle import load_bundle
@@ -32,7 +33,7 @@ def load_model(name: str) -> SsdModel:
 
 
 def open_detector(name: str, engine: str, precision: str, labels: str | None = None) -> Detector:
-    """`Detector.open`, for .uff files too.
+    """`Detector.open`, for .uff files too; --verbose hears what was chosen.
 
     Raises
     ------
@@ -40,8 +41,11 @@ def open_detector(name: str, engine: str, precision: str, labels: str | None = N
     """
     path = model_path(name)
     if not looks_like_uff(path):
-        return Detector.open(path, engine, precision, labels)
-    model = read_model(path)
-    if labels is not None:
-        model = replace(model, labels=Fact(read_labels(labels), "", labels))
-    return Detector.of_model(model, engine, precision)
+        detector = Detector.open(path, engine, precision, labels)
+    else:
+        model = read_model(path)
+        if labels is not None:
+            model = replace(model, labels=Fact(read_labels(labels), "", labels))
+        detector = Detector.of_model(model, engine, precision)
+    logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
+    return detector

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterable
 
 Scores = tuple[float | None, dict[str, float]]
 """The threshold of all classes, and those of single ones."""
@@ -32,6 +33,13 @@ def add_score(parser: ArgumentParser, default: str) -> None:
         help=f"least score (default: {default}); for single classes person=0.5,dog=0.4 or person=0.5,0.2 (0.2 for the "
         "others)",
     )  # fmt: skip
+
+
+def threshold_of(given: Scores, ids: Iterable[int], default: float) -> float | dict[str | int, float]:
+    """What `--score` means for `Detector.detect`: one number, or one for each of the classes `ids`."""
+    rest, named = given
+    score = default if rest is None else rest
+    return dict[str | int, float](dict.fromkeys(ids, score), **named) if named else score
 
 
 def positive(text: str) -> int:

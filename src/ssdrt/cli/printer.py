@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from ssdrt.cli.table import table
@@ -34,8 +33,9 @@ def _place(frame: Frame) -> str:
 
 def _counts(found: Detections) -> str:
     """`2 person, 1 dog`, the most frequent first."""
-    counts = Counter(found.labels.tolist()).most_common()
-    return ", ".join(f"{count} {label}" for label, count in counts) or "nothing found"
+    from ssdrt.track.regions import count_labels  # brings numpy, which --help does without
+
+    return ", ".join(f"{count} {label}" for label, count in count_labels(found).items()) or "nothing found"
 
 
 def _table(found: Detections) -> str:

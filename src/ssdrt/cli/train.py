@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssdrt.cli.options import at_least_zero, positive, seconds, words
+from ssdrt.cli.outputs import keep_inputs
 from ssdrt.cli.table import table
 from ssdrt.errors import SinkError, SourceError, import_extra
 
@@ -88,6 +89,7 @@ def _job(args: Namespace) -> Job:
             )
     if args.output.suffix != ".pb":
         raise SinkError(f"{str(args.output)!r}: a frozen graph's name ends in .pb")
+    keep_inputs(args, args.output)
     model, normed = _first_model(args)
     body = args.body if args.body is not None else 1.0 if normed else 0.1
     settings = partial(Settings, args.steps, args.batch, args.rate, body, args.keep, args.seed, args.bf16, args.every)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from ssdrt.cli.outputs import open_outputs
 from ssdrt.cli.stopping import end_on_signals, ignore_signals
-from ssdrt.errors import SourceError, shorten
+from ssdrt.errors import shorten
 
 if TYPE_CHECKING:
     from ssdrt.detector import Detector
-    from ssdrt.live.board import Board, Controls
-    from ssdrt.live.loop import Viewer
+    from ssdrt.live.board import Board, Controls, Settings
+    from ssdrt.live.loop import Detect, Viewer
+    from ssdrt.live.player import Player
     from ssdrt.sinks.base import Sink
+    from ssdrt.sources.base import Source
 
 
 def add_viewing(parser: ArgumentParser) -> None:
@@ -28,15 +31,25 @@ def add_viewing(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def viewers_of(args: Namespace, detector: Detector) -> list[Callable[[Board, Controls], Viewer]]:
-    """What shows the run while it goes on: each starts a viewer of a board."""
+def viewers_of(args: Namespace, names: Mapping[int, str]) -> list[Callable[[Board, Controls], Viewer]]:
+    """What shows the run while it goes on: each starts a viewer of a board.
+
+    Parameters
+    ----------
+    names: class id -> name, of all classes that can be chosen.
+    """
     if args.web is None:
         return []
     from ssdrt.serve.server import LivePage
 
-    page = LivePage(_labels(detector), *args.web)
+    page = LivePage(names, *args.web)
     print(f"ssdrt: live at {page.address}", file=sys.stderr)
     return [page.start]
+
+
+def names_of(detector: Detector) -> dict[int, str]:
+    """The name of every class that the model has."""
+    return {number: detector.labels.name(number) for number in detector.model.class_ids}
 
 
 def watch(args: Namespace, board: Board, controls: Controls) -> None:
@@ -51,16 +64,36 @@ def watch(args: Namespace, board: Board, controls: Controls) -> None:
         wait_until_closed(board)
 
 
-def play_files(args: Namespace) -> int:
-    """Show what is detected in files, as fast as a video says; 1 if a frame could not be read."""
-    from ssdrt.cli.live import detection, open_files
-    from ssdrt.cli.loading import open_detector
+def play(
+    args: Namespace, name: str, source: Source, detect: Detect, settings: Settings, names: Mapping[int, str],
+    sinks: Sequence[Sink], stack: ExitStack,
+) -> Player:  # fmt: skip
+    """Show frames as fast as a video says, until it ends or the viewer goes.
+
+    Parameters
+    ----------
+    name: under which they are shown. names: as for `viewers_of`.
+    stack: what is to be closed is put on it.
+    """
     from ssdrt.live.board import Board, Controls
     from ssdrt.live.player import Player
-    from ssdrt.sinks import open_sink
 
-    def tell(error: SourceError) -> None:
-        print(f"ssdrt: {error}", file=sys.stderr)
+    board, controls = Board(), Controls(settings)
+    player = Player(name, source.items, detect, sinks, lambda error: print(f"ssdrt: {error}", file=sys.stderr))
+    stack.callback(player.close)
+    for viewer in viewers_of(args, names):
+        stack.callback(viewer(board, controls).close)
+    stack.callback(board.close)
+    stack.callback(ignore_signals)
+    player.start(board, controls)
+    watch(args, board, controls)
+    return player
+
+
+def play_files(args: Namespace) -> int:
+    """Show what is detected in files; 1 if a frame could not be read."""
+    from ssdrt.cli.live import detection, open_files
+    from ssdrt.cli.loading import open_detector
 
     source = open_files(args)
     name = shorten(args.input[0]) + (f" and {len(args.input) - 1} more" if len(args.input) > 1 else "")
@@ -68,30 +101,11 @@ def play_files(args: Namespace) -> int:
         end_on_signals(stack)
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         detect, settings = detection(args, detector)
-        board, controls = Board(), Controls(settings)
-        sinks: list[Sink] = []
-        for output in args.output + ([f"jsonl:{args.json}"] if args.json else []):
-            sinks.append(open_sink(output, detector.labels, args.segment))
-            stack.callback(sinks[-1].close)
-        player = Player(name, source.items, detect, sinks, tell)
-        stack.callback(player.close)
-        for viewer in viewers_of(args, detector):
-            stack.callback(viewer(board, controls).close)
-        stack.callback(board.close)
-        stack.callback(ignore_signals)
-        begin = time.perf_counter()
-        player.start(board, controls)
-        watch(args, board, controls)
+        sinks, begin = open_outputs(args, detector.labels, stack), time.perf_counter()
+        player = play(args, name, source, detect, settings, names_of(detector), sinks, stack)
     if not args.quiet:
         print(f"{player.detected} pictures in {time.perf_counter() - begin:.2f} s", file=sys.stderr)
     return 1 if player.failed else 0
-
-
-def _labels(detector: Detector) -> dict[int, str]:
-    """The name of every class that the model has."""
-    model = detector.model
-    ids = range(model.label_offset.value, model.label_offset.value + model.num_classes.value)
-    return {number: detector.labels.name(number) for number in ids}
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -69,8 +69,7 @@ def evaluate(
     """
     results, broken, times = list[Json](), dict[int, str](), list[float]()
     with Detector.open(model, engine, precision, labels) as detector:
-        offset, count = detector.model.label_offset.value, detector.model.num_classes.value
-        classes = match_classes(detector.labels, range(offset, offset + count), data)
+        classes = match_classes(detector.labels, detector.model.class_ids, data)
         threshold = detector.model.nms.score_threshold.value if score is None else score
         with closing(_outcomes(detector, data, threshold)) as outcomes:
             for picture, outcome in outcomes:

@@ -29,7 +29,10 @@ SEGMENT = re.compile(r"_\d{3}$")
 
 
 class Records:
-    """The lines of a file that belong to one video, by time, and the classes in them."""
+    """The lines of a file that belong to one video, by time.
+
+    names: class id -> name, of all classes in the file.
+    """
 
     def __init__(self, path: str, video: str) -> None:
         """Read the file once, to know what is in it.
@@ -42,16 +45,17 @@ class Records:
         ------
         SourceError: the file cannot be read, which lines are the video's is not clear, or it is a part of a recording.
         """
-        self._path, self.labels, self.class_ids = path, set[str](), set[int]()
+        self._path, self.names = path, dict[int, str]()
         sources = dict[str, None]()
         for record in read_jsonl(path):
             sources[record.source] = None
-            self.labels.update(record.found.labels.tolist())
-            self.class_ids.update(record.found.class_ids.tolist())
+            self.names.update(zip(record.found.class_ids.tolist(), record.found.labels.tolist(), strict=True))
+        if not sources:
+            raise SourceError(f"{shorten(path)!r} has no line of a picture")
         alike = [name for name in sources if Path(name).name == Path(video).name]
         chosen = list(sources) if len(sources) == 1 else [name for name in sources if name == video] or alike
         if len(chosen) != 1:
-            told = ", ".join(shorten(name, 60) for name in list(sources)[:5]) or "nothing"
+            told = ", ".join(shorten(name, 60) for name in list(sources)[:5])
             raise SourceError(
                 f"{shorten(path)!r} has lines of {told}; which of them are those of {video!r} is not clear"
             )
@@ -69,10 +73,10 @@ class Records:
         ------
         LabelError: there is one.
         """
-        known = self.labels | {str(class_id) for class_id in self.class_ids}
+        known = {*self.names.values(), *map(str, self.names)}
         for name in classes:
             if name not in known:
-                told = ", ".join(sorted(self.labels)[:12])
+                told = ", ".join(sorted(set(self.names.values()))[:12])
                 raise LabelError(f"no line of {shorten(self._path)!r} has the class {name!r}; they have {told}")
 
     def __iter__(self) -> Iterator[Record]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import lru_cache
@@ -37,6 +39,9 @@ class Screen:
             self._sdl: Any = import_extra("sdl2", "window", "a window")
         sdl = self._sdl
         sdl.SDL_SetHint(sdl.SDL_HINT_NO_SIGNAL_HANDLERS, b"1")
+        if sys.platform == "linux":  # else SDL at last opens a window that nobody can see
+            wayland = b"wayland," * bool(os.environ.get("WAYLAND_DISPLAY"))
+            sdl.SDL_SetHint(b"SDL_VIDEODRIVER", b"x11," + wayland + b"KMSDRM")
         if sdl.SDL_InitSubSystem(sdl.SDL_INIT_VIDEO) != 0:
             reason = sdl.SDL_GetError().decode("utf-8", "replace")
             raise SinkError(

@@ -53,10 +53,12 @@ def open_sink(text: str, labels: LabelMap, segment: float | None = None, togethe
     MissingExtra: a video, and PyAV is not installed.
     """
     kind, path = _kind(text)
+    if not path:
+        raise SinkError(f"{text!r} names no output")
     if kind in FILES:
         folder = os.path.dirname(path) or "."
         if not os.path.isdir(folder):
-            raise SinkError(f"{shorten(text)!r}: there is no folder {shorten(folder)!r}; make it first")
+            raise SinkError(f"{shorten(path)!r}: there is no folder {shorten(folder)!r}; make it first")
         return AnnotatedVideo(path, segment) if kind == "video" else FILES[kind](path)
     try:
         os.makedirs(path, exist_ok=True)
@@ -65,6 +67,11 @@ def open_sink(text: str, labels: LabelMap, segment: float | None = None, togethe
     if kind == "folder":
         return AnnotatedFolder(path, segment, together)
     return YoloLabels(path, labels) if kind == "yolo" else Crops(path)
+
+
+def output_path(text: str) -> str:
+    """The file or folder that an output names."""
+    return _kind(text)[1]
 
 
 def _kind(text: str) -> tuple[str, str]:

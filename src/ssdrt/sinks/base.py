@@ -46,8 +46,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    SinkError: the body or the file system raised an OSError.
+    SinkError: the body or the file system raised an OSError, or there is a folder, pipe or device of that name.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise SinkError(f"{shorten(str(path))!r} is a folder, pipe or device; give the name of a file")
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
@@ -63,10 +65,24 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 class LineFile:
     """A file to which whole lines are appended, each readable as soon as it is written; "-" is standard output."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, begin: str) -> None:
+        """Open or empty the file.
+
+        Parameters
+        ----------
+        begin: what such files begin with. One that begins in another way is kept: it is not one of an earlier run.
+
+        Raises
+        ------
+        SinkError: it cannot be opened, or holds something else.
+        """
         self._path = path
         self._size = 0
         try:
+            if os.path.isfile(path):
+                with open(path, "rb") as file:
+                    if file.read(len(begin)) not in (b"", begin.encode()):
+                        raise SinkError(f"{shorten(path)!r} holds something else; remove it or give another name")
             self._file: BinaryIO = sys.stdout.buffer if path == "-" else open(path, "wb", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise self._error(error) from error

@@ -6,16 +6,12 @@ import colorsys
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ssdrt.detections import Detections
-from ssdrt.sinks.fonts import font_for
+from ssdrt.sinks.fonts import draw_text, text_length
 from ssdrt.sources.base import Pixels
-
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
 
 Rect = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels, x1 and y1 not included."""
@@ -160,24 +156,24 @@ def _label(name: str, score: str, size: int, colour: Colour, widest: int) -> Pix
     from PIL import Image, ImageDraw
 
     shown, height = " ".join(name.split())[:LONGEST_LABEL], round(size * 1.4)
-    margin, font = height // 5, font_for(shown, size)
-    text = _fit(shown, score, font, widest - 2 * margin)
+    margin = height // 5
+    text = _fit(shown, score, size, widest - 2 * margin)
     if not text:
         return None
-    width = math.ceil(font.getlength(text)) + 2 * margin
+    width = math.ceil(text_length(text, size)) + 2 * margin
     label = Image.new("RGB", (width, height), colour)
     draw = ImageDraw.Draw(label)
     draw.rectangle((0, 0, width - 1, height - 1), outline=DARK)
-    draw.text((margin, height / 2), text, fill=DARK, font=font, anchor="lm")
+    draw_text(draw, margin, height / 2, text, size, DARK)
     pixels = np.array(label)
     pixels.flags.writeable = False
     return pixels
 
 
-def _fit(label: str, score: str, font: FreeTypeFont, width: int) -> str:
+def _fit(label: str, score: str, size: int, width: int) -> str:
     """Label and score, the label cut as far as `width` pixels need; "" when not even the score has room."""
     cuts = (f"{label[:length].rstrip()}. {score}" for length in range(len(label) - 1, 0, -1))
-    return next((text for text in (f"{label} {score}".strip(), *cuts, score) if font.getlength(text) <= width), "")
+    return next((text for text in (f"{label} {score}".strip(), *cuts, score) if text_length(text, size) <= width), "")
 
 
 def _place(rect: Rect, width: int, height: int, right: int, bottom: int, taken: list[Rect]) -> Rect:

@@ -35,7 +35,7 @@ class JsonLines:
     """Writes one line a frame, readable from the moment it is written."""
 
     def __init__(self, path: str) -> None:
-        self._lines = LineFile(path)
+        self._lines = LineFile(path, "{")
 
     def write(self, frame: Frame, found: Detections) -> None:
         """Append the record of one frame."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
 from ssdrt.sinks.draw import DARK, draw_on
-from ssdrt.sinks.fonts import font_for
+from ssdrt.sinks.fonts import draw_text, text_length
 from ssdrt.sources.base import Pixels
 
 Points = tuple[tuple[float, float], ...]
@@ -103,9 +103,9 @@ def _plate(text: str, size: int) -> Pixels:
     """A text, light on dark, as a picture of its own; `size` of the letters in pixels."""
     from PIL import Image, ImageDraw
 
-    font, height = font_for(text, size), round(size * 1.5)
-    plate = Image.new("RGB", (math.ceil(font.getlength(text)) + 2 * (height // 4), height), DARK)
-    ImageDraw.Draw(plate).text((height // 4, height / 2), text, fill=LIGHT, font=font, anchor="lm")
+    height = round(size * 1.5)
+    plate = Image.new("RGB", (math.ceil(text_length(text, size)) + 2 * (height // 4), height), DARK)
+    draw_text(ImageDraw.Draw(plate), height // 4, height / 2, text, size, LIGHT)
     return np.asarray(plate)
 
 

@@ -19,7 +19,7 @@ class CsvTable:
     """Writes the rows of each frame as it comes; boxes in pixels of the original picture, no track_id is empty."""
 
     def __init__(self, path: str) -> None:
-        self._lines = LineFile(path)
+        self._lines = LineFile(path, COLUMNS[0])
         self._append([COLUMNS])
 
     def write(self, frame: Frame, found: Detections) -> None:

@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from types import ModuleType
 
 from ssdrt.errors import MissingExtra, SourceError
-from ssdrt.sources import video
+from ssdrt.sources import opencv, video
 from ssdrt.sources.base import MAX_PIXELS, Item, Pixels, Source, broken
 from ssdrt.sources.paths import ADDRESS, expand, without_password
 from ssdrt.sources.photo import decode_photo, read_photo
@@ -64,7 +65,7 @@ def _length(names: Sequence[Name]) -> int | None:
     videos = [name for name in names if isinstance(name, str) and _is_video(name)]
     if not videos:
         return len(names)
-    return video.count_frames(videos[0]) if len(names) == 1 else None
+    return _reader().count_frames(videos[0]) if len(names) == 1 else None
 
 
 def _items(names: Sequence[Name], max_pixels: int) -> Iterator[Item]:
@@ -76,7 +77,7 @@ def _items(names: Sequence[Name], max_pixels: int) -> Iterator[Item]:
         elif ADDRESS.match(name):
             yield Item(without_password(name), 0, None, partial(_fetch_photo, name, max_pixels))
         elif _is_video(name):
-            yield from _video_items(name, video.read_video(name, max_pixels))
+            yield from _video_items(name, _reader().read_video(name, max_pixels))
         else:
             yield Item(name, 0, None, partial(read_photo, name, max_pixels))
 
@@ -92,6 +93,11 @@ def _fetch_photo(url: str, max_pixels: int) -> Pixels:
     from ssdrt.sources.url import fetch  # brings urllib.request, a tenth of ssdrt's whole start
 
     return decode_photo(io.BytesIO(fetch(url)), without_password(url), max_pixels)
+
+
+def _reader() -> ModuleType:
+    """What reads videos here."""
+    return opencv if opencv.is_needed() else video
 
 
 def _is_video(name: str) -> bool:

@@ -8,12 +8,20 @@ from functools import partial
 
 import numpy as np
 
-from ssdrt.sources.base import Item, Pixels, Source
+from ssdrt.errors import SourceError
+from ssdrt.sources.base import MAX_PIXELS, Item, Pixels, Source
 from ssdrt.sources.stream import Size
 
 
-def scaled(source: Source, size: Size) -> Source:
-    """The same items, each scaled to `size` (width, height), its proportions with it."""
+def scaled(source: Source, size: Size, max_pixels: int = MAX_PIXELS) -> Source:
+    """The same items, each scaled to `size` (width, height), its proportions with it.
+
+    Raises
+    ------
+    SourceError: that is more than `max_pixels`.
+    """
+    if size[0] * size[1] > max_pixels:
+        raise SourceError(f"{size[0]} x {size[1]} pixels are more than the {max_pixels} allowed (--max-pixels)")
     return Source(_items(source.items, size), source.length)
 
 

@@ -77,7 +77,9 @@ def fetch(url: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> byt
         with _open(url, "image/*", timeout) as response:
             return _read(response, shown, max_bytes, time.monotonic() + timeout)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise SourceError(f"{shown!r} cannot be fetched: {reason(error)}") from error
+        inner = getattr(error, "reason", None)  # what urllib wraps, or a text
+        why = reason(inner) if isinstance(inner, Exception) else inner if type(error) is urllib.error.URLError else None
+        raise SourceError(f"{shown!r} cannot be fetched: {why or reason(error)}") from error
 
 
 def _open(url: str, accept: str, timeout: float) -> http.client.HTTPResponse:

@@ -168,17 +168,17 @@ def _config(library: Library, network: _Network, precision: str, options: BuildO
     config.profiling_verbosity = api.ProfilingVerbosity.DETAILED  # layers' names and types, for `ssdrt inspect`
     if precision == "fp32":
         config.clear_flag(api.BuilderFlag.TF32)
-    flags = list(options.flags)
+    flags = []
     if not library.typed and precision == "fp16":
         # No constraints: with float32 asked for in decoding and scores, 8.6.0 has no implementation of them (H200).
         flags.append("FP16")
     if options.portable and not library.is_rtx:
-        flags.append("VERSION_COMPATIBLE")
+        flags.append("VERSION_COMPATIBLE")  # before EXCLUDE_LEAN_RUNTIME, which is refused without it
         config.hardware_compatibility_level = api.HardwareCompatibilityLevel.AMPERE_PLUS
     sharing = getattr(getattr(api, "PreviewFeature", None), "PROFILE_SHARING_0806", None)
     if sharing is not None:  # or a profile serves one context alone; later versions share without being asked
         config.set_preview_feature(sharing, True)
-    for name in flags:
+    for name in (*flags, *options.flags):
         config.set_flag(_named(library, api.BuilderFlag, name))
     if options.tactics:
         sources = 0

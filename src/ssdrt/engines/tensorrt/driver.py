@@ -95,6 +95,13 @@ class Device:
         """Free what `pinned` gave; nobody may look at it afterwards."""
         self._call(self._cuda.cuMemFreeHost, array.ctypes.data)
 
+    def is_pinned(self, array: NDArray[Any]) -> bool:
+        """Whether an array lies in page-locked memory, no matter who allocated it."""
+        kind = self._cuda.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+        address = array.__array_interface__["data"][0]
+        status, found = self._cuda.cuPointerGetAttribute(kind, address)  # an error for memory that CUDA does not know
+        return int(status) == 0 and int(found) == int(self._cuda.CUmemorytype.CU_MEMORYTYPE_HOST)
+
     def to_device(self, target: int, source: NDArray[Any], stream: Any) -> None:
         """Copy a pinned array, in stream order."""
         self._call(self._cuda.cuMemcpyHtoDAsync, target, source.ctypes.data, source.nbytes, stream)

@@ -25,6 +25,8 @@ Pictures = Sequence[NDArray[np.uint8]]
 
 CANDIDATES = ("candidate_boxes", "candidate_scores", "candidate_indices")
 SCORES = ("box_encodings", "class_scores")
+ALIGNMENT = 256
+"""Bytes; TensorRT asks for outputs at such addresses."""
 
 
 def load_engine(model: SsdModel, data: bytes, streams: int) -> TensorrtEngine:
@@ -214,6 +216,39 @@ def _ports(library: Library, engine: Any) -> dict[str, _Port]:
     return ports
 
 
+class _Block:
+    """The candidates of a batch one after the other, so that a single copy brings them to the host."""
+
+    def __init__(self, ports: dict[str, _Port], batch: int) -> None:
+        self.offsets: dict[str, int] = {}
+        self.size = 0
+        for name in CANDIDATES:
+            if name in ports:
+                self.offsets[name] = self.size
+                self.size += -(-ports[name].size(batch) // ALIGNMENT) * ALIGNMENT
+        self._ports, self._batch = ports, batch
+
+    def arrays(self, memory: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        """Views of the outputs in a copy of the block."""
+        found = []
+        for name, offset in self.offsets.items():
+            port = self._ports[name]
+            part = memory[offset : offset + port.size(self._batch)]
+            found.append(part.view(port.dtype).reshape(self._batch, *port.shape))
+        return found
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a batch size needs. graphs: with and without the copy of the pictures; found: the candidates' arrays."""
+
+    batch: int
+    context: Any
+    block: _Block
+    found: list[NDArray[Any]]
+    graphs: dict[bool, Any]
+
+
 class _Lane:
     """One stream with its buffers. Batches are rounded up to a power of two, each with a context and graphs of its own:
     a graph holds on to what its context was when it was captured."""
@@ -224,22 +259,34 @@ class _Lane:
         self._library, self._device, self._engine, self._ports = library, device, engine, ports
         self._least, _, self.most = batch
         self._stream = device.stream()
-        self._on_device = {name: device.allocate(port.size(self.most)) for name, port in ports.items()}
+        alone = {name: port for name, port in ports.items() if name not in CANDIDATES}
+        self._on_device = {name: device.allocate(port.size(self.most)) for name, port in alone.items()}
+        self._block_size = _Block(ports, self.most).size
+        self._block = device.allocate(self._block_size)
         self._on_host: dict[str, NDArray[Any]] = {}
-        self._contexts: dict[int, Any] = {}
-        self._graphs: dict[tuple[int, bool], Any] = {}
+        self._work: dict[int, _Work] = {}
         self._size = 0  # pictures of the last batch
+        self._last: _Work | None = None
 
     def take(self, pictures: Iterable[NDArray[Any]]) -> None:
-        """Start the network on pictures (height, width, 3) from this machine's memory; rounded for a uint8 plan."""
+        """Start the network on pictures (height, width, 3) from this machine's memory; rounded for a uint8 plan.
+
+        Pictures in page-locked memory, of the plan's dtype and in C order, go to the GPU from where they are.
+        """
+        pictures = list(pictures)
+        self._size = len(pictures)
+        port = self._ports["image"]
+        if all(one.dtype == port.dtype and one.flags.c_contiguous and self._device.is_pinned(one) for one in pictures):
+            for index, picture in enumerate(pictures):
+                self._device.to_device(self._on_device["image"] + port.size(index), picture, self._stream)
+            self._start(from_host=False)
+            return
         target = self._host("image")
-        self._size = 0
-        for picture in pictures:
+        for index, picture in enumerate(pictures):
             if target.dtype == np.uint8 != picture.dtype:
-                np.rint(picture, out=target[self._size], casting="unsafe")
+                np.rint(picture, out=target[index], casting="unsafe")
             else:
-                target[self._size] = picture
-            self._size += 1
+                target[index] = picture
         self._start(from_host=True)
 
     def take_from_gpu(self, pixels: Any, part: slice) -> None:
@@ -260,36 +307,41 @@ class _Lane:
 
     def _start(self, from_host: bool) -> None:
         batch = max(self._least, min(1 << (self._size - 1).bit_length(), self.most))
-        graph = self._graphs.get((batch, from_host))
+        work = self._last = self._work.get(batch) or self._prepared(batch)
+        graph = work.graphs.get(from_host)
         if graph is None:
-            self._put(batch, from_host)  # the first run of a context sets up what a capture may not
+            self._put(work, from_host)  # the first run of a context sets up what a capture may not
             self._device.synchronize(self._stream)
-            graph = self._device.capture(self._stream, lambda: self._put(batch, from_host))
-            self._graphs[batch, from_host] = graph
+            graph = self._device.capture(self._stream, lambda: self._put(work, from_host))
+            work.graphs[from_host] = graph
         self._device.launch(graph, self._stream)
 
-    def _put(self, batch: int, from_host: bool) -> None:
+    def _put(self, work: _Work, from_host: bool) -> None:
         """Copies and network into the stream."""
         if from_host:
-            self._device.to_device(self._on_device["image"], self._host("image")[:batch], self._stream)
-        if not self._context(batch).execute_async_v3(int(self._stream)):
+            self._device.to_device(self._on_device["image"], self._host("image")[: work.batch], self._stream)
+        if not work.context.execute_async_v3(int(self._stream)):
             raise EngineError(f"TensorRT does not run: {self._library.messages.take()}")
-        for name in CANDIDATES:
-            if name in self._ports:
-                self._device.to_host(self._host(name)[:batch], self._on_device[name], self._stream)
+        if work.block.size:
+            self._device.to_host(self._candidates()[: work.block.size], self._block, self._stream)
 
-    def _context(self, batch: int) -> Any:
-        if batch not in self._contexts:
-            context = self._engine.create_execution_context()
-            if context is None:
-                raise EngineError(
-                    f"no room for a batch of {batch}: {self._library.messages.take()}; take a smaller one"
-                )
-            for name, address in self._on_device.items():
-                context.set_tensor_address(name, address)
-            context.set_input_shape("image", (batch, *self._ports["image"].shape))
-            self._contexts[batch] = context
-        return self._contexts[batch]
+    def _prepared(self, batch: int) -> _Work:
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise EngineError(f"no room for a batch of {batch}: {self._library.messages.take()}; take a smaller one")
+        block = _Block(self._ports, batch)
+        places = self._on_device | {name: self._block + offset for name, offset in block.offsets.items()}
+        for name, address in places.items():
+            context.set_tensor_address(name, address)
+        context.set_input_shape("image", (batch, *self._ports["image"].shape))
+        self._work[batch] = _Work(batch, context, block, block.arrays(self._candidates()), {})
+        return self._work[batch]
+
+    def _candidates(self) -> NDArray[np.uint8]:
+        """The block's copy on the host."""
+        if "candidates" not in self._on_host:
+            self._on_host["candidates"] = self._device.pinned((self._block_size,), np.dtype(np.uint8))
+        return self._on_host["candidates"]
 
     def _host(self, name: str) -> NDArray[Any]:
         if name not in self._on_host:
@@ -299,20 +351,24 @@ class _Lane:
 
     def fetch(self, names: tuple[str, ...]) -> list[NDArray[Any]]:
         """Outputs of the last batch, once they are there; views that the next batch overwrites."""
-        if names != CANDIDATES:  # those come by themselves
-            for name in names:
-                self._device.to_host(self._host(name)[: self._size], self._on_device[name], self._stream)
+        if names == CANDIDATES and self._last is not None:  # those come by themselves
+            self._device.synchronize(self._stream)
+            return [array[: self._size] for array in self._last.found]
+        for name in names:
+            self._device.to_host(self._host(name)[: self._size], self._on_device[name], self._stream)
         self._device.synchronize(self._stream)
         return [self._host(name)[: self._size] for name in names]
 
     def close(self) -> None:
         """Free everything."""
         self._device.synchronize(self._stream)
-        for graph in self._graphs.values():
-            self._device.destroy_graph(graph)
-        self._contexts.clear()
+        for work in self._work.values():
+            for graph in work.graphs.values():
+                self._device.destroy_graph(graph)
+        self._last = None
+        self._work.clear()
         for array in self._on_host.values():
             self._device.unpin(array)
-        for address in self._on_device.values():
+        for address in (*self._on_device.values(), self._block):
             self._device.free(address)
         self._device.destroy_stream(self._stream)
