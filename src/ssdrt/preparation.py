@@ -119,6 +119,7 @@ def _from_graph(data: bytes, name: str, engine: str, precision: str, options: Op
 
 def _from_plan(path: Path) -> Preparation:
     """A bare plan with what lies beside it; there is no network that it could be rebuilt from."""
+    plan = read_plan(path)
     beside = Path(f"{path}.ssdrt")
     if not beside.exists():
         raise BundleError(
@@ -126,16 +127,26 @@ def _from_plan(path: Path) -> Preparation:
             "`ssdrt build MODEL --save-plan` writes both; or open the model itself"
         )
     bundle = load_bundle(beside)
-    try:
-        bundle = replace(bundle, plan=bundle.plan + path.read_bytes())
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
+    bundle = replace(bundle, plan=bundle.plan + plan)
     here = engine_module(pick_engine(bundle.engine)).fingerprint()
     if here != bundle.fingerprint:
         raise EngineError(
             f"{path} was built for {bundle.fingerprint}, this is {here}: build the model again on this machine"
         )
     return Preparation(bundle, True)
+
+
+def read_plan(path: Path) -> bytes:
+    """The content of a bare plan.
+
+    Raises
+    ------
+    BundleError: the file cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def save_plan(bundle: Bundle, path: Path) -> None:

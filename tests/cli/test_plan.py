@@ -18,6 +18,14 @@ def test_inspect_tells_what_a_plan_is(ssdrt, tmp_path):
     assert "cut off" in err
 
 
+@pytest.mark.parametrize("words", [("inspect",), ("detect",)])
+def test_a_plan_that_is_not_there_is_said_in_one_line(ssdrt, tmp_path, words):
+    path = tmp_path / "model.engine"
+    code, _, err = ssdrt(*words, path, *(["photo.png"] if words[0] == "detect" else []))
+    assert code == 1
+    assert f"{path} cannot be read: No such file" in err
+
+
 def test_a_bare_plan_needs_what_lies_beside_it(ssdrt, tmp_path):
     path = tmp_path / "model.engine"
     path.write_bytes(plan_bytes(b"network"))

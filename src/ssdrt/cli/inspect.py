@@ -61,11 +61,13 @@ def _show_plan(path: Path, as_json: bool) -> int:
     """What a TensorRT plan says of itself; its layers too where it can be loaded."""
     from ssdrt.engines.tensorrt.inspection import plan_facts, plan_layers
     from ssdrt.errors import EngineError
+    from ssdrt.preparation import read_plan
 
-    facts = plan_facts(path.read_bytes())
+    plan = read_plan(path)
+    facts = plan_facts(plan)
     layers: tuple[Any, ...] = ()
     try:
-        layers = plan_layers(path.read_bytes())
+        layers = plan_layers(plan)
         hint = ""
     except EngineError as error:
         hint = f"the layers can be shown on the machine that it was built for only: {error}"

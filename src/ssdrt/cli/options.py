@@ -53,7 +53,7 @@ def batch_range(text: str) -> tuple[int, int, int]:
     """4, or 1:4:8: the least, the best and the most pictures at once."""
     sizes = [positive(part) for part in text.split(":")]
     if len(sizes) not in (1, 3) or sizes != sorted(sizes):
-        raise ArgumentTypeError(f"{text!r} is neither a number nor LEAST:BEST:MOST, as in 1:4:8")
+        raise ArgumentTypeError(f"{text!r} is neither a number nor LEAST:BEST:MOST in this order, as in 1:4:8")
     return sizes[0], sizes[len(sizes) // 2], sizes[-1]
 
 

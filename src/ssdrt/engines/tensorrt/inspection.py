@@ -46,7 +46,7 @@ def plan_facts(data: bytes) -> dict[str, Any]:
 
 
 def plan_layers(plan: bytes) -> tuple[PlanLayer, ...]:
-    """The layers of a bare plan; names alone where it was built without detailed verbosity.
+    """The layers of a plan, ours or a bare one; names alone where it was built without detailed verbosity.
 
     Raises
     ------
@@ -54,6 +54,7 @@ def plan_layers(plan: bytes) -> tuple[PlanLayer, ...]:
     """
     library = find_library()
     device = Device()
+    plan = unpack(plan)[1] if plan.startswith(MAGIC) else plan
     check_plan(plan, library.family, library.version)
     runtime = library.api.Runtime(library.logger)
     engine = runtime.deserialize_cuda_engine(plan)
