@@ -29,7 +29,8 @@ from bad_network import BadNetwork
 from rtsp import ENCODERS, QUICK, Watched, rtsp_server, scene
 from ssdrt.detections import Detections
 from ssdrt.live.board import Controls, Settings
-from ssdrt.live.loop import LiveRun
+from ssdrt.live.loop import LiveRun, one_by_one
+from ssdrt.live.memory import share_arena
 from ssdrt.sources.scene import draw_scene, read_index
 from ssdrt.sources.stream import parse_stream
 
@@ -91,7 +92,9 @@ def watch(address: str, drawn: dict[int, float], args: argparse.Namespace) -> tu
         none = np.zeros(0, np.float32)
         return frame, Detections(none.reshape(0, 4), none, none.astype(np.int64), none.astype(np.str_), WIDTH, HEIGHT)
 
-    run = LiveRun([parse_stream(address)], detect, Controls(Settings(0.3)), [Stalled()] if args.stalled else [])
+    run = LiveRun(
+        [parse_stream(address)], one_by_one(detect), Controls(Settings(0.3)), [Stalled()] if args.stalled else []
+    )
     if args.stalled:
         threading.Thread(target=lambda: (run.board.wait(0, 60), threading.Event().wait()), daemon=True).start()
     run.start()
@@ -148,6 +151,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--out")
     args = parser.parse_args()
+    share_arena()  # as the command does
     result = {"command": "python " + " ".join(sys.argv), "processors": os.cpu_count(), "load": os.getloadavg()}
     result["scheduling"] = {0: "ordinary", 1: "real time"}.get(os.sched_getscheduler(0), "other")
     result |= {"lag": lag, "reconnects": reconnects}[args.what](args)

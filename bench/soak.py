@@ -27,7 +27,8 @@ from bad_network import BadNetwork
 from rtsp import rtsp_server, scene
 from ssdrt.detections import Detections
 from ssdrt.live.board import Controls, Settings
-from ssdrt.live.loop import LiveRun
+from ssdrt.live.loop import LiveRun, one_by_one
+from ssdrt.live.memory import share_arena
 from ssdrt.sinks.jsonl import JsonLines
 from ssdrt.sources.stream import parse_stream
 
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--leak", type=int, default=0)
     parser.add_argument("--out")
     args = parser.parse_args()
+    share_arena()  # as the command does
     with rtsp_server(good=scene("h264"), bad=scene("h264", 480, 360)) as port, tempfile.TemporaryDirectory() as folder:
         network = BadNetwork(port, args.seed)
         places = (port, "good"), (network.port, "bad")
@@ -72,7 +74,9 @@ def main() -> None:
         def tell(source, status):
             states.append((round(time.monotonic() - begin, 2), source.rpartition("/")[2], status.state, status.reason))
 
-        run = LiveRun(streams, detect, Controls(Settings(0.3)), [JsonLines(f"{folder}/found.jsonl")], on_status=tell)
+        run = LiveRun(
+            streams, one_by_one(detect), Controls(Settings(0.3)), [JsonLines(f"{folder}/found.jsonl")], on_status=tell
+        )
         threading.Thread(target=_view, args=(run.board,), daemon=True).start()
         run.start()
         faults, samples = [], []

@@ -44,6 +44,19 @@ def test_many_pictures_give_what_each_alone_gives_in_order(detector):
     assert all(map(same, detector.detect_many(iter(pictures)), alone))
 
 
+def test_a_batch_is_one_call_of_the_engine_and_gives_what_each_picture_alone_gives(detector, monkeypatch):
+    rng = np.random.default_rng(5)
+    pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((60, 80), (48, 48), (90, 30))]
+    alone = [detector.detect(picture, score_threshold=0.01) for picture in pictures]
+    detector.detect_batch(pictures)
+    batches, (_, engine) = [], list(detector._networks.values())[-1]
+    infer = engine.infer
+    monkeypatch.setattr(engine, "infer", lambda pixels: batches.append(len(pixels)) or infer(pixels))
+    assert all(map(same, detector.detect_batch(pictures, score_threshold=0.01), alone))
+    assert batches == [3]
+    assert detector.detect_batch([]) == []
+
+
 def test_many_threads_share_one_detector(detector):
     expected, found = detector.detect(demo_picture()), []
     threads = [threading.Thread(target=lambda: found.append(detector.detect(demo_picture()))) for _ in range(6)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from ssdrt.engines.base import Engine, pick_engine
 from ssdrt.errors import LabelError, SsdrtError
 from ssdrt.labels import read_labels
 from ssdrt.model import LabelMap, Pair, SsdModel
-from ssdrt.pipeline import as_rgb, detect_picture, graph_parameters
+from ssdrt.pipeline import as_rgb, detect_picture, detect_pictures, graph_parameters
 from ssdrt.postprocess import NmsParameters
 from ssdrt.preparation import Preparation, build, prepare
 from ssdrt.preprocess import network_size
@@ -168,6 +168,33 @@ class Detector:
         """
         options = self._options(score_threshold, iou_threshold, max_per_class, max_total, classes)
         return self._detect(as_rgb(image_rgb), options, 1)
+
+    def detect_batch(self, images_rgb: Sequence[Image], **options: Any) -> list[Detections]:
+        """Detect in several pictures at once: one call of the engine for all that its network takes in one size.
+
+        For pictures that come together, as from several cameras; `detect_many` is for those of a folder.
+
+        Parameters
+        ----------
+        images_rgb, options: as for `detect`.
+
+        Returns
+        -------
+        what `detect` gives for each, in their order.
+        """
+        chosen = self._options(**options)
+        pictures = [as_rgb(image) for image in images_rgb]
+        resizer = self._preparation.bundle.model.preprocessing.resizer.value
+        alike: dict[Pair, list[int]] = {}
+        for index, picture in enumerate(pictures):
+            alike.setdefault(network_size(resizer, *picture.shape[:2]), []).append(index)
+        found: dict[int, Detections] = {}
+        for size, indices in alike.items():
+            chosen_pictures = [pictures[index] for index in indices]
+            streams = 1 if len(indices) == 1 else self.streams
+            model, engine = self._network(size, chosen_pictures[0].shape[:2], streams)
+            found |= zip(indices, detect_pictures(model, engine, chosen_pictures, chosen, self._labels), strict=True)
+        return [found[index] for index in range(len(pictures))]
 
     def detect_many(self, images_rgb: Iterable[Image], **options: Any) -> Iterator[Detections]:
         """Detect in many pictures on all cores; results come in order while later pictures are being worked on.

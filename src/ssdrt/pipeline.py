@@ -81,15 +81,21 @@ def detect_pictures(
     if isinstance(engine, DetectingEngine):
         found = engine.detect(images_rgb, parameters)
     else:
-        found = [_through(model, engine, image, parameters) for image in images_rgb]
+        found = _through(model, engine, images_rgb, parameters)
     return [_in_pixels(model, image, one, labels) for image, one in zip(images_rgb, found, strict=True)]
 
 
-def _through(model: SsdModel, engine: Engine, image: NDArray[np.uint8], parameters: NmsParameters) -> Found:
-    """Resize, network and NMS in turn."""
-    encodings, scores = engine.infer(to_network(image, model.preprocessing.resizer.value)[None])
-    boxes = decode_boxes(encodings[0], model.anchors.value, model.box_coder.scales.value)
-    return non_max_suppression(boxes, scores[0], parameters, clip_window(model, *image.shape[:2]))
+def _through(
+    model: SsdModel, engine: Engine, images: Sequence[NDArray[np.uint8]], parameters: NmsParameters
+) -> list[Found]:
+    """Resize, network and NMS in turn; the network once for all."""
+    pixels = [to_network(image, model.preprocessing.resizer.value)[None] for image in images]
+    encodings, scores = engine.infer(pixels[0] if len(pixels) == 1 else np.concatenate(pixels))
+    found = []
+    for image, encoding, score in zip(images, encodings, scores, strict=True):
+        boxes = decode_boxes(encoding, model.anchors.value, model.box_coder.scales.value)
+        found.append(non_max_suppression(boxes, score, parameters, clip_window(model, *image.shape[:2])))
+    return found
 
 
 def _in_pixels(model: SsdModel, image: NDArray[np.uint8], found: Found, labels: LabelMap) -> Detections:

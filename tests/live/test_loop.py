@@ -8,8 +8,9 @@ import pytest
 
 from ssdrt.detections import Detections
 from ssdrt.errors import SinkError, SourceError
+from ssdrt.live import loop
 from ssdrt.live.board import Controls, Settings
-from ssdrt.live.loop import LiveRun, run_live, wait_until_closed
+from ssdrt.live.loop import LiveRun, one_by_one, run_live, wait_until_closed
 from ssdrt.sources.scene import read_index
 from ssdrt.sources.stream import parse_stream
 
@@ -47,7 +48,7 @@ class Kept:
 
 def run(*texts, detect=nothing, sinks=(), **options):
     streams = [parse_stream(text) for text in texts]
-    return run_live(streams, detect, Controls(Settings(0.3)), sinks=sinks, **options)
+    return run_live(streams, one_by_one(detect), Controls(Settings(0.3)), sinks=sinks, **options)
 
 
 def test_frames_are_those_that_came_in_order_and_the_run_ends_with_its_sources():
@@ -80,7 +81,7 @@ def test_a_slow_detector_gets_the_newest_frame_and_the_others_are_counted():
 
 def test_several_sources_are_served_by_one_detector():
     sink = Kept()
-    done = run("test:?size=320x240&rate=50&frames=25", "test:?size=160x120&rate=50&frames=25", sinks=[sink], workers=2)
+    done = run("test:?size=320x240&rate=50&frames=25", "test:?size=160x120&rate=50&frames=25", sinks=[sink])
     assert {frame.image.shape for frame in sink.frames} == {(240, 320, 3), (120, 160, 3)}
     assert len(done.statuses) == 2
     assert [state for state in sink.states if state[1] == "ONLINE"]
@@ -98,12 +99,59 @@ def test_with_more_frames_than_can_be_detected_in_every_source_has_its_turn():
             live.board.close()
         return nothing(frame, settings)
 
-    live = LiveRun(streams, detect, Controls(Settings(0.3)))
+    live = LiveRun(streams, one_by_one(detect), Controls(Settings(0.3)))
     live.start()
     wait_until_closed(live.board)
     live.close()
     live.check()
     assert min(map(order.count, "abc")) >= 5
+
+
+def test_all_that_have_a_frame_are_detected_in_by_one_call_and_who_has_none_is_not_waited_for():
+    streams = [replace(parse_stream("test:?size=160x120&rate=100"), name=name) for name in "abc"]
+    streams.append(replace(streams[0], name="slow", rate=0.001))  # one frame, then none for ever
+    calls = []
+
+    def detect(frames, settings):
+        calls.append([frame.source for frame in frames])
+        for feed in live._feeds[:3]:
+            feed.source.wait(20)
+        if len(calls) == 30:
+            live.board.close()
+        return [nothing(frame, settings) for frame in frames]
+
+    live = LiveRun(streams, detect, Controls(Settings(0.3)))
+    live.start()
+    wait_until_closed(live.board)
+    live.close()
+    live.check()
+    assert live.calls == len(calls)
+    assert live.detected == sum(map(len, calls))
+    assert max(map(len, calls)) >= 3
+    assert all(len(set(sources)) == len(sources) for sources in calls)
+    assert sum("slow" in sources for sources in calls) <= 1
+
+
+def test_of_more_sources_than_are_taken_at_once_none_is_left_out(monkeypatch):
+    monkeypatch.setattr(loop, "MOST", 2)
+    streams = [replace(parse_stream("test:?size=160x120&rate=100"), name=name) for name in "abcde"]
+    calls = []
+
+    def detect(frames, settings):
+        calls.append([frame.source for frame in frames])
+        for feed in live._feeds:
+            feed.source.wait(20)
+        if len(calls) == 30:
+            live.board.close()
+        return [nothing(frame, settings) for frame in frames]
+
+    live = LiveRun(streams, detect, Controls(Settings(0.3)))
+    live.start()
+    wait_until_closed(live.board)
+    live.close()
+    assert max(map(len, calls)) == 2
+    served = [source for sources in calls for source in sources]
+    assert min(map(served.count, "abcde")) >= 5
 
 
 def test_a_viewer_ends_the_run_and_is_closed():
@@ -200,7 +248,7 @@ def test_the_last_frame_of_a_stream_that_ends_is_detected_in():
 
 
 def test_closed_twice():
-    live = LiveRun([parse_stream("test:?size=160x120")], nothing, Controls(Settings(0.3)))
+    live = LiveRun([parse_stream("test:?size=160x120")], one_by_one(nothing), Controls(Settings(0.3)))
     live.start()
     live.close()
     live.close()
@@ -241,5 +289,5 @@ def test_pausing_stops_detection_and_nothing_else():
         def close(self):
             pass
 
-    run_live([parse_stream("test:?size=160x120")], nothing, controls, viewers=[Viewer])
+    run_live([parse_stream("test:?size=160x120")], one_by_one(nothing), controls, viewers=[Viewer])
     assert seen[0][1].frame is not None

@@ -1,13 +1,20 @@
 """RTSP from a real server, through a network that fails in every way: list C of what cameras do."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from itertools import count
+from threading import Event
 
 import numpy as np
 import pytest
 
 from bad_network import BadNetwork
-from rtsp import QUICK, Watched, rtsp_server, scene, server_python
-from ssdrt.sources.live import Patience
+from rtsp import ENCODERS, QUICK, Watched, rtsp_server, scene, server_python
+from ssdrt.sources.live import LiveSource, Patience
+from ssdrt.sources.scene import draw_scene, read_index
+from ssdrt.sources.stream import parse_stream
 
 pytest.importorskip("av", reason="the extra `video` is not installed")
 PYTHON, WHY = server_python()
@@ -45,6 +52,37 @@ def test_every_codec_and_transport(server, scheme, path):
     assert all(np.diff(times) > 0)
     assert all(np.diff(arrived) > 0)
     assert [status.state for _, status in watched.states] == ["OFFLINE", "ONLINE", "OFFLINE"]
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265", "mjpeg"])
+def test_a_frame_is_there_before_the_next_one_is_drawn(codec, tmp_path):
+    fifo = tmp_path / "frames"
+    os.mkfifo(fifo)
+    caps = "video/x-raw,format=RGB,width=320,height=240,framerate=30/1"
+    source = f"appsrc name=frames is-live=true format=time blocksize={320 * 240 * 3} caps={caps}"
+    pipeline = f"{source} ! videoconvert ! video/x-raw,format=I420 ! {ENCODERS[codec]}"
+    drawn, begun = count(), Event()
+
+    def film(file):
+        while (index := next(drawn)) < 30 or not begun.is_set():  # the server leaves out some of the first
+            file.write(draw_scene(index, 320, 240).tobytes())
+            begun.wait(1 / 30)
+
+    with rtsp_server(frames=str(fifo), shared=pipeline) as port, ThreadPoolExecutor(1) as pool:
+        source = LiveSource(parse_stream(f"rtsp://127.0.0.1:{port}/shared"), patience=Patience(stale=60, silent=60))
+        source.start()
+        with closing(source), pool.submit(open, fifo, "wb", 0).result() as file:
+            filming = pool.submit(film, file)
+            first = source.take(20)
+            begun.set()
+            filming.result()
+            assert first is not None
+            for index in range(last := next(drawn), last + 10):
+                file.write(draw_scene(index, 320, 240).tobytes())
+                while (arrival := source.take(10)) is not None and read_index(arrival.frame.image) < index:
+                    pass
+                assert arrival is not None  # it waits for the next one
+                assert read_index(arrival.frame.image) == index
 
 
 def test_a_camera_that_stops_sending_is_stale_then_opened_again(network):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack, suppress
@@ -19,6 +18,8 @@ from ssdrt.cli.viewing import names_of, viewers_of, watch
 from ssdrt.errors import SourceError, SsdrtError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ssdrt.detections import Detections
     from ssdrt.detector import Detector
     from ssdrt.live.board import Board, Settings
@@ -85,6 +86,7 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
     from ssdrt.cli.loading import open_detector
     from ssdrt.live.board import Controls
     from ssdrt.live.loop import run_live
+    from ssdrt.live.memory import share_arena
     from ssdrt.sources.base import MAX_PIXELS
 
     told: list[BaseException] = []
@@ -107,7 +109,8 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
             seconds = time.perf_counter() - begin
             dropped = sum(status.dropped for status in run.statuses.values())
             with suppress(OSError):
-                print(f"{run.detected} frames in {seconds:.2f} s, {dropped} dropped as newer ones were there",
+                together = f", {run.detected / run.calls:.1f} at once" if len(streams) > 1 and run.calls else ""
+                print(f"{run.detected} frames in {seconds:.2f} s{together}, {dropped} dropped as newer ones were there",
                       file=sys.stderr)  # fmt: skip
         for output, writer in zip(outputs_of(args), run.writers, strict=False):
             if writer.dropped:
@@ -119,6 +122,7 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
         finally:
             ignore_signals()
 
+    share_arena()
     with ExitStack() as stack:
         end_on_signals(stack)
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
@@ -147,16 +151,15 @@ def detection(args: Namespace, detector: Detector) -> tuple[Detect, Settings]:
     from ssdrt.detector import SCORE
     from ssdrt.live.board import Settings
 
-    given, lock = detect_options(args, detector), threading.Lock()
+    given = detect_options(args, detector)
     analytics = open_analytics(args, detector.class_ids(args.blur))
     first = Settings(SCORE if args.score[0] is None else args.score[0], tuple(args.classes) if args.classes else None)
 
-    def detect(frame: Frame, settings: Settings) -> tuple[Frame, Detections]:
+    def detect(frames: Sequence[Frame], settings: Settings) -> list[tuple[Frame, Detections]]:
         options = {**given, "classes": settings.classes}
         if settings.score_threshold != first.score_threshold:  # one for all, in place of those of single classes
             options["score_threshold"] = settings.score_threshold
-        found = detector.detect(frame.image, **analytics.widen(options))
-        with lock:
-            return analytics(frame, found, options)
+        found = detector.detect_batch([frame.image for frame in frames], **analytics.widen(options))
+        return [analytics(frame, one, options) for frame, one in zip(frames, found, strict=True)]
 
     return detect, first

@@ -102,7 +102,7 @@ def play_files(args: Namespace) -> int:
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         detect, settings = detection(args, detector)
         sinks, begin = open_outputs(args, detector.labels, stack), time.perf_counter()
-        player = play(args, name, source, detect, settings, names_of(detector), sinks, stack)
+        player = play(args, name, source, lambda frame, now: detect([frame], now)[0], settings, names_of(detector), sinks, stack)
     if not args.quiet:
         print(f"{player.detected} pictures in {time.perf_counter() - begin:.2f} s", file=sys.stderr)
     return 1 if player.failed else 0

@@ -6,9 +6,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -18,15 +18,24 @@ from ssdrt.live.board import Board, Controls, Settings, Snapshot
 from ssdrt.live.writer import Writer
 from ssdrt.sinks.base import Sink
 from ssdrt.sources.base import MAX_PIXELS, Frame
-from ssdrt.sources.live import LiveSource, Patience
+from ssdrt.sources.live import LiveSource, Patience, take_newest
 from ssdrt.sources.status import Status
 from ssdrt.sources.stream import Stream
 
 PAUSE = 0.1
 """Seconds between two looks at whether the pause has ended."""
 
-Detect = Callable[[Frame, Settings], tuple[Frame, Detections]]
-"""From a frame to what is shown of it, the frame itself perhaps changed; called by several threads at once."""
+LOOK = 0.5
+"""Seconds between two looks at whether the run has ended, when no frame comes."""
+
+MOST = 16
+"""Frames detected in at once, of as many sources; of more sources those that have waited longest."""
+
+DetectOne = Callable[[Frame, Settings], tuple[Frame, Detections]]
+"""From a frame to what is shown of it, the frame itself perhaps changed."""
+
+Detect = Callable[[Sequence[Frame], Settings], Sequence[tuple[Frame, Detections]]]
+"""The same of one frame of each of several sources, of any sizes, in one call; results are in the frames' order."""
 
 
 class Viewer(Protocol):
@@ -44,7 +53,6 @@ def run_live(
     *,
     viewers: Sequence[Callable[[Board, Controls], Viewer]] = (),
     sinks: Sequence[Sink] = (),
-    workers: int = 1,
     on_status: Callable[[str, Status], None] = lambda _, __: None,
     on_failure: Callable[[Sink, BaseException], None] = lambda _, __: None,
     on_end: Callable[[LiveRun], None] = lambda _: None,
@@ -54,8 +62,8 @@ def run_live(
 ) -> LiveRun:
     """Detect in the newest frames of all streams until they end or somebody closes the board.
 
-    Every source has one frame at most in detection; `workers` are detected in at once. Sinks are written and closed by
-    threads of their own, through a queue that drops when it is full.
+    Whenever the detector is free it gets the newest frames of all sources that have one, in one call, and waits for no
+    other source. Sinks are written and closed by threads of their own, through a queue that drops when it is full.
 
     Parameters
     ----------
@@ -72,7 +80,7 @@ def run_live(
     SsdrtError: the detector fails, all streams are unusable, or a sink cannot be written.
     KeyboardInterrupt: by Ctrl-C; viewers and sinks are closed before.
     """
-    run = LiveRun(streams, detect, controls, sinks, workers, on_status, patience, on_failure, max_pixels)
+    run = LiveRun(streams, detect, controls, sinks, on_status, patience, on_failure, max_pixels)
     with ExitStack() as stack:
         stack.callback(on_end, run)
         stack.callback(run.close)
@@ -91,8 +99,16 @@ def wait_until_closed(board: Board) -> None:
         board.wait(sys.maxsize, 3600)
 
 
+def one_by_one(detect: DetectOne) -> Detect:
+    """Detection in several frames by a function that takes one."""
+    return lambda frames, settings: [detect(frame, settings) for frame in frames]
+
+
 class LiveRun:
-    """The threads of one run, and what they counted."""
+    """The threads of one run, and what they counted.
+
+    calls: of the detector so far; `detected` / `calls` frames in each.
+    """
 
     def __init__(
         self,
@@ -100,7 +116,6 @@ class LiveRun:
         detect: Detect,
         controls: Controls,
         sinks: Sequence[Sink] = (),
-        workers: int = 1,
         on_status: Callable[[str, Status], None] = lambda _, __: None,
         patience: Patience | None = None,
         on_failure: Callable[[Sink, BaseException], None] = lambda _, __: None,
@@ -108,12 +123,13 @@ class LiveRun:
     ) -> None:
         """Nothing is read before `start`."""
         self.board = Board()
+        self.calls = 0
         self._detect, self._controls, self._on_status = detect, controls, on_status
-        self._feeds = [_Feed(self, stream, patience, max_pixels) for stream in streams]
+        self._news = threading.Condition()
+        self._feeds = [_Feed(self, stream, patience, max_pixels, self._news) for stream in streams]
         self.writers = [Writer(sink, partial(on_failure, sink)) for sink in sinks]
-        self._turns = _Turns(workers)
-        self._pool = ThreadPoolExecutor(max(len(streams), 1), thread_name_prefix="ssdrt live")
-        self._futures: list[Future[None]] = []
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ssdrt live")
+        self._future: Future[None] | None = None
         self._alone = False
 
     @property
@@ -136,9 +152,8 @@ class LiveRun:
         self._alone = alone
         for feed in self._feeds:
             feed.source.start()
-        self._futures = [self._pool.submit(self._work, feed) for feed in self._feeds]
-        for future in self._futures:
-            future.add_done_callback(self._one_is_done)
+        self._future = self._pool.submit(self._work)
+        self._future.add_done_callback(lambda _: self.board.close())
 
     def close(self) -> None:
         """End all threads and processes, and finish the sinks; may be called more than once."""
@@ -153,8 +168,8 @@ class LiveRun:
 
     def check(self) -> None:
         """Raise what went wrong, after `close`."""
-        for future in self._futures:
-            future.result()
+        if self._future is not None:
+            self._future.result()
         for feed in self._feeds:
             feed.source.check()
         errors = [feed.source.error for feed in self._feeds if feed.source.error is not None]
@@ -171,44 +186,58 @@ class LiveRun:
             writer.put_status(feed.source.name, status)
         self._on_status(feed.source.name, status)
 
-    # --- a thread a source ------------------------------------------------------------------------------------------
+    # --- the thread that detects ------------------------------------------------------------------------------------
 
-    def _work(self, feed: _Feed) -> None:
-        while not (self.board.closed or feed.source.ended or self._nobody_cares()):
+    def _work(self) -> None:
+        while not (self.board.closed or self._nobody_cares() or self._all_ended()):
             settings = self._controls.settings
             if settings.paused:
                 self.board.wait(sys.maxsize, PAUSE)
-            elif feed.source.wait(0.5):
-                with self._turns.next():
-                    arrival = feed.source.take()
-                    if arrival is None:
-                        continue
-                    frame, found = self._detect(arrival.frame, settings)
-                self.board.post(feed.seen(frame, found, arrival.arrived, settings))
-                for writer in self.writers:
-                    writer.put(frame, found)
+                continue
+            with self._news:
+                self._news.wait_for(lambda: self._any_fresh() or self._all_ended(), LOOK)
+            fresh = [feed for feed in self._feeds if feed.source.fresh]
+            if fresh:
+                self._detect_in(sorted(fresh, key=lambda feed: feed.served)[:MOST], settings)
+
+    def _detect_in(self, feeds: Sequence[_Feed], settings: Settings) -> None:
+        """One call of the detector, for what these have."""
+        taken = take_newest([feed.source for feed in feeds], self._news)
+        arrivals = [(feed, arrival) for feed, arrival in zip(feeds, taken, strict=True) if arrival is not None]
+        if not arrivals:
+            return
+        results = self._detect([arrival.frame for _, arrival in arrivals], settings)
+        self.calls += 1
+        for (feed, arrival), (frame, found) in zip(arrivals, results, strict=True):
+            self.board.post(feed.seen(frame, found, arrival.arrived, settings))
+            for writer in self.writers:
+                writer.put(frame, found)
+
+    def _any_fresh(self) -> bool:
+        return any(feed.source.fresh for feed in self._feeds)
+
+    def _all_ended(self) -> bool:
+        return all(feed.source.ended for feed in self._feeds)
 
     def _nobody_cares(self) -> bool:
         return self._alone and bool(self.writers) and all(writer.error for writer in self.writers)
-
-    def _one_is_done(self, future: Future[None]) -> None:
-        if (not future.cancelled() and future.exception()) or all(one.done() for one in self._futures):
-            self.board.close()
 
 
 class _Feed:
     """A source, and the newest snapshot of it."""
 
-    def __init__(self, run: LiveRun, stream: Stream, patience: Patience | None, max_pixels: int) -> None:
-        self.source = LiveSource(stream, lambda status: run.tell(self, status), patience, max_pixels)
-        self.detected = 0
+    def __init__(
+        self, run: LiveRun, stream: Stream, patience: Patience | None, max_pixels: int, news: threading.Condition
+    ) -> None:
+        self.source = LiveSource(stream, lambda status: run.tell(self, status), patience, max_pixels, news)
+        self.detected, self.served = 0, 0.0
         self._lock = threading.Lock()
         self._snapshot = Snapshot(self.source.name, self.source.status)
         self._moments: deque[float] = deque(maxlen=30)
 
     def seen(self, frame: Frame, found: Detections, arrived: float, settings: Settings) -> Snapshot:
         """The snapshot after a detection."""
-        now = time.monotonic()
+        self.served = now = time.monotonic()
         self.detected += 1
         self._moments.append(now)
         span = self._moments[-1] - self._moments[0]
@@ -224,25 +253,3 @@ class _Feed:
         with self._lock:
             self._snapshot = replace(self._snapshot, status=status)
             return self._snapshot
-
-
-class _Turns:
-    """Detection in a few frames at once, in the order in which the sources ask for it."""
-
-    def __init__(self, at_once: int) -> None:
-        self._news = threading.Condition()
-        self._asked, self._admitted = 0, at_once
-
-    @contextmanager
-    def next(self) -> Iterator[None]:
-        """Wait for the turn; it is over when the context is left."""
-        with self._news:
-            number = self._asked
-            self._asked += 1
-            self._news.wait_for(lambda: number < self._admitted)
-        try:
-            yield
-        finally:
-            with self._news:
-                self._admitted += 1
-                self._news.notify_all()

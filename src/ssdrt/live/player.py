@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ssdrt.errors import SourceError
 from ssdrt.live.board import Board, Controls, Snapshot
-from ssdrt.live.loop import Detect
+from ssdrt.live.loop import DetectOne
 from ssdrt.sinks.base import Sink
 from ssdrt.sources.base import Frame, Item
 from ssdrt.sources.status import Status
@@ -30,7 +30,7 @@ class Player:
         self,
         name: str,
         items: Iterator[Item],
-        detect: Detect,
+        detect: DetectOne,
         sinks: Sequence[Sink] = (),
         on_failure: Callable[[SourceError], None] = lambda _: None,
     ) -> None:

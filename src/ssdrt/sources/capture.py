@@ -27,9 +27,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ssdrt.errors import MissingExtra, SourceError, import_extra
+from ssdrt.sources import rtp
 from ssdrt.sources.base import Pixels, check_size
 from ssdrt.sources.failures import Failure, classify
 from ssdrt.sources.scene import draw_scene
@@ -39,6 +41,7 @@ from ssdrt.sources.video import to_rgb
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
+    from av.packet import Packet
 
 MAX_LATENCY_PIXELS = 1920 * 1088
 """Up to this size frames are decoded one after the other: threads a frame each would hold back as many frames."""
@@ -182,6 +185,7 @@ def read_av(channel: Channel, request: dict[str, Any], file: Any = None) -> None
     """
     av = import_extra("av", "video", "reading a stream")
     av.logging.set_level(av.logging.ERROR)
+    sockets = rtp.open_sockets()
     with av.logging.Capture(local=False) as log:
         try:
             with av.open(
@@ -190,13 +194,21 @@ def read_av(channel: Channel, request: dict[str, Any], file: Any = None) -> None
                 options=dict(request["options"]),
                 metadata_errors="replace",
             ) as container:
-                _decode(channel, container, request, log)
+                _decode(channel, container, request, log, rtp.open_sockets() - sockets)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise classify(error, " ".join(text for _, _, text in log)) from None
 
 
-def _decode(channel: Channel, container: InputContainer, request: dict[str, Any], log: list[Any]) -> None:
-    """Decode until the end; `log` is what FFmpeg has to say, of which the words since the last good frame are kept."""
+def _decode(
+    channel: Channel, container: InputContainer, request: dict[str, Any], log: list[Any], sockets: set[int]
+) -> None:
+    """Decode until the end.
+
+    Parameters
+    ----------
+    log: what FFmpeg has to say, of which the words since the last good frame are kept.
+    sockets: that it opened.
+    """
     av = import_extra("av", "video", "reading a stream")
     if not container.streams.video:
         raise Failure("codec", "there is no video in it")
@@ -211,10 +223,15 @@ def _decode(channel: Channel, container: InputContainer, request: dict[str, Any]
     # HLS comes in segments, a file as fast as it can be read: their frames are due when their time stamps say so.
     paced, begin = container.format.name == "hls" or (request["ends"] and container.duration), None
     damaged = 0
-    for packet in container.demux(stream):
+    packets: Iterable[Packet[Any]] = container.demux(stream)
+    if container.format.name == "rtsp":
+        packets = rtp.frames_of(packets, context.name)
+        if request["options"]["rtsp_transport"] == "tcp" and request["url"].startswith("rtsp:"):  # that of rtsps is TLS
+            rtp.mark_ends(sockets, context.name)
+    for packet in packets:
         del log[:-LOGGED]
         try:
-            frames = packet.decode()
+            frames = context.decode(packet)
         except av.FFmpegError:
             frames, damaged = [], damaged + 1
             channel.say(damaged=damaged)

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,6 +60,14 @@ class Patience:
         return max(pause * (0.8 + 0.4 * chance), self.refused if kind == "authentication" else 0.0)
 
 
+GATHER = 0.02
+"""Seconds for which `take_newest`, once it has a frame, waits for those that other sources have, too: for their pixels
+to be converted and copied, not for a camera."""
+
+YOUNG = 0.5
+"""Age in seconds up to which a frame that came too late for one `take` is good for the next."""
+
+
 @dataclass(frozen=True)
 class Arrival:
     """A frame, and `time.monotonic()` when it came in."""
@@ -81,12 +89,14 @@ class LiveSource:
         on_change: Callable[[Status], None] = lambda _: None,
         patience: Patience | None = None,
         max_pixels: int = MAX_PIXELS,
+        news: threading.Condition | None = None,
     ) -> None:
         """Nothing happens before `start`.
 
         Parameters
         ----------
         on_change: called, in a thread of the source, whenever the state or its reason changes.
+        news: notified of frames and of the end; several sources may share one, to be waited for together.
 
         Raises
         ------
@@ -97,7 +107,7 @@ class LiveSource:
         self.name = stream.name
         self._stream, self._on_change, self._max_pixels = stream, on_change, max_pixels
         self._patience = patience or Patience()
-        self._news = threading.Condition()
+        self._news = news or threading.Condition()
         self._state: State = "OFFLINE"
         self._reason = "not opened yet"
         self._arrivals: deque[float] = deque(maxlen=60)
@@ -134,25 +144,19 @@ class LiveSource:
         """Why the stream can never be read, if that is so."""
         return None if self._error is None else SourceError(f"{self.name}: {self._error}")
 
+    @property
+    def fresh(self) -> bool:
+        """Whether there is a frame that was not taken."""
+        return not self._ended and (self._came > self._seen or self._arrival is not None)
+
     def wait(self, seconds: float) -> bool:
         """Wait until there is a frame newer than the one taken last; False when none came in time."""
         with self._news:
-            return self._news.wait_for(lambda: self._ended or self._came > self._seen, seconds) and not self._ended
+            return self._news.wait_for(lambda: self._ended or self.fresh, seconds) and not self._ended
 
     def take(self, seconds: float = 1.0) -> Arrival | None:
         """The newest frame, which is none that was taken before; None when none came in time."""
-        with self._news:
-            self._arrival, process = None, self._process
-            if process is not None and not self._asked:  # a second answer would be written while the first is read
-                process.ask()
-            self._asked = True
-            self._news.wait_for(
-                lambda: self._ended or self._arrival is not None or process not in (None, self._process), seconds
-            )
-            if self._arrival is None:  # what does not come now is not waited for again
-                self._give_up()
-            arrival, self._arrival = self._arrival, None
-            return arrival
+        return take_newest([self], self._news, seconds)[0]
 
     def stop(self) -> None:
         """Have the process and the thread end, without waiting for it."""
@@ -271,6 +275,27 @@ class LiveSource:
             self._seen, self._asked = max(number, self._seen), False
             self._news.notify_all()
 
+    def _ask(self) -> CaptureProcess | None:
+        """Have the newest frame sent, unless one is there that was; the process that was asked."""
+        if self._arrival is not None and time.monotonic() - self._arrival.arrived > YOUNG:
+            self._arrival, self._dropped = None, self._dropped + 1
+        if self._arrival is None:
+            if self._process is not None and not self._asked:  # a second answer would be written while one is read
+                self._process.ask()
+            self._asked = True
+        return self._process
+
+    def _answered(self, asked: CaptureProcess | None) -> bool:
+        """Whether there is a frame, or none will come from the process that was asked."""
+        return self._ended or self._arrival is not None or asked not in (None, self._process)
+
+    def _collect(self) -> Arrival | None:
+        """The frame that was asked for; one that is not there by now is not waited for again."""
+        if self._arrival is None:
+            self._give_up()
+        arrival, self._arrival = self._arrival, None
+        return arrival
+
     def _give_up(self) -> None:
         """Count what came and was not taken as dropped."""
         self._dropped += self._came - self._seen
@@ -316,6 +341,21 @@ class LiveSource:
 
     def _closing(self) -> bool:
         return self._asleep(0)
+
+
+def take_newest(sources: Sequence[LiveSource], news: threading.Condition, seconds: float = 1.0) -> list[Arrival | None]:
+    """The newest frame of each source, none that was taken before; None of a source from which none came in time.
+
+    Parameters
+    ----------
+    news: that of all these sources.
+    seconds: to wait for the first frame; for the others it is `GATHER` more.
+    """
+    with news:
+        asked = [(source, source._ask()) for source in sources]
+        news.wait_for(lambda: any(source._answered(process) for source, process in asked), seconds)
+        news.wait_for(lambda: all(source._answered(process) for source, process in asked), GATHER)
+        return [source._collect() for source in sources]
 
 
 class _Clock:

@@ -20,13 +20,16 @@ from typing import Any
 import numpy as np
 
 from ssdrt.sources.base import Pixels
-from ssdrt.sources.stream import Stream
+from ssdrt.sources.stream import Stream, hide_credentials
 
 PROGRAM = "import sys; sys.path[:] = sys.argv[2].split('\\n'); from ssdrt.sources.capture import main; main()"
 """The same packages as here, wherever they come from; the current folder is not among them unless it is here too."""
 
 PARTING = 2.0
 """Seconds after which a process that was told to end is killed. It kills itself after `capture.PARTING`."""
+
+
+LAST_WORDS = 4000  # bytes of standard error that are kept
 
 
 class CaptureProcess:
@@ -42,7 +45,7 @@ class CaptureProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, json.dumps({"memory": self._memory, "max_pixels": max_pixels}),
                  "\n".join(path or os.getcwd() for path in sys.path)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=[self._memory],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[self._memory],
                 start_new_session=True, bufsize=0,
             )  # fmt: skip
         except OSError:
@@ -50,7 +53,10 @@ class CaptureProcess:
             raise
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        assert self._process.stderr is not None
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        self._err: int | None = self._process.stderr.fileno()
+        self._said = b""  # on standard error, the last of it
         with contextlib.suppress(OSError):
             self._send(json.dumps(dataclasses.asdict(stream)).encode() + b"\n")
 
@@ -68,13 +74,21 @@ class CaptureProcess:
         poll = select.poll()
         poll.register(self._out, select.POLLIN | select.POLLHUP)
         poll.register(wake, select.POLLIN)
+        if self._err is not None:
+            poll.register(self._err, select.POLLIN | select.POLLHUP)
+        end = time.monotonic() + seconds
         while not self._lines:
-            ready = dict(poll.poll(max(seconds, 0) * 1000))
+            ready = dict(poll.poll(max(end - time.monotonic(), 0) * 1000))
             if wake in ready or not ready:
                 return None
+            if self._err in ready:
+                if not self._hear_complaint():
+                    poll.unregister(self._err)
+                    self._err = None
+                continue
             data = os.read(self._out, 1 << 16)
             if not data:
-                return {"error": "other", "text": "the capture process died"}
+                return {"error": "other", "text": self._cause_of_death()}
             *lines, rest = (bytes(self._buffer) + data).split(b"\n")
             self._lines.extend(lines)
             self._buffer[:] = rest
@@ -85,6 +99,28 @@ class CaptureProcess:
         if not isinstance(message, dict):  # a library printed something between our lines
             return {"error": "other", "text": "the capture process said what is not understood"}
         return message
+
+    def _hear_complaint(self) -> bool:
+        """Read from its standard error; False at its end."""
+        assert self._process.stderr is not None
+        data = os.read(self._process.stderr.fileno(), 1 << 16)
+        self._said = (self._said + data)[-LAST_WORDS:]
+        return bool(data)
+
+    def _cause_of_death(self) -> str:
+        """Why it says nothing more, though it said no last word."""
+        try:
+            code = self._process.wait(PARTING)
+        except subprocess.TimeoutExpired:
+            return "the capture process says nothing more"
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # what it started
+        how = f"exit code {code}"
+        if code < 0:
+            how = f"killed by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"signal {-code}"
+        lines = hide_credentials(self._said.decode("utf-8", "replace")).split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"the capture process died: {how}{', ' * bool(last)}{last[:200]}"
 
     def pixels(self, width: int, height: int) -> Pixels:
         """The frame that it has just announced, (height, width, 3) uint8 RGB, copied."""
@@ -101,11 +137,13 @@ class CaptureProcess:
             assert self._process.stdin is not None
             self._process.stdin.close()
         self._hear_the_end()
-        with contextlib.suppress(ProcessLookupError):  # while it was not waited for, its number is nobody else's
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.returncode is None:  # while it was not waited for, its number is nobody else's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        for file in (self._process.stdout, self._process.stderr):
+            assert file is not None
+            file.close()
         if self._map is not None:
             self._map.close()
         os.close(self._memory)

@@ -119,6 +119,8 @@ def _rtsp(scheme: str, rest: str, latency: float | None) -> Stream:
         "rtsp_transport": RTSP[scheme],
         "protocol_whitelist": "rtp,rtsp,rtsps,srtp,tcp,tls,udp",
         "fpsprobesize": "0",  # opening takes half as long
+        "allowed_media_types": "video",
+        "fflags": "noparse",  # `rtp.frames_of` does it sooner
     }
     if latency is not None:
         options["max_delay"] = str(round(latency * 1e6))
