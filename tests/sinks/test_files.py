@@ -106,3 +106,16 @@ def test_boxes_outside_the_picture_give_no_crop(tmp_path, make_frame, found, lab
     sink = open_sink(f"crops:{tmp_path}", labels)
     sink.write(make_frame(), found)
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_coco_rows_are_on_disk_before_the_end_and_the_file_is_whole_or_not_there(tmp_path, labels, found, make_frame):
+    sink = open_sink(str(tmp_path / "a.json"), labels)
+    for index in range(3000):
+        sink.write(make_frame("cam", index, 0.1 * index), found)
+    assert (tmp_path / "a.json.part").stat().st_size > 100_000
+    assert not (tmp_path / "a.json").exists()
+    assert len(sink._taken) < 10
+    sink.close()
+    rows = json.loads((tmp_path / "a.json").read_text())
+    assert len(rows) == 3000 * len(found)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

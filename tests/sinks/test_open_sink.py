@@ -7,7 +7,7 @@ import pytest
 
 from ssdrt.errors import SinkError
 from ssdrt.sinks import open_sink
-from ssdrt.sinks.base import output_stem, whole_file
+from ssdrt.sinks.base import Stems, whole_file
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,21 @@ def test_whole_file_on_a_full_disk(tmp_path, small_disk):
     ],
 )  # fmt: skip
 def test_output_names(source, stem, make_frame):
-    taken: set[str] = set()
-    assert output_stem(make_frame(source), taken) == stem
-    assert output_stem(make_frame(source), taken) == f"{stem}_2"
-    assert output_stem(make_frame(source, 5, 0.1), taken) == f"{stem}_000005"
+    stems = Stems()
+    assert stems.of(make_frame(source)) == stem
+    assert stems.of(make_frame(source)) == f"{stem}_2"
+    assert Stems().of(make_frame(source, 5, 0.1)) == f"{stem}_000005"
+
+
+def test_names_of_frames_without_end_are_not_remembered_and_no_name_comes_twice(make_frame):
+    stems, given = Stems(), []
+    for index in range(2000):
+        given += [stems.of(make_frame(source, index, 0.1 * index)) for source in ("a/cam.mp4", "b/cam.mp4")]
+    given += [
+        stems.of(make_frame("a/cam.mp4", 7, 0.7)),
+        stems.of(make_frame("cam_000007.png")),
+        stems.of(make_frame("cam.png")),
+    ]
+    assert given[:2] == ["cam_000000", "cam_2_000000"]
+    assert len(set(given)) == len(given)
+    assert len(stems._taken) + len(stems._videos) < 10

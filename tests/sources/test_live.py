@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import threading
-from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -91,33 +90,6 @@ def test_hls(tmp_path, monkeypatch):
         watched.until(lambda it: it.source.ended)
         assert watched.source.status.reconnects == 0
     assert watched.shapes == {(120, 160, 3)}
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_video_is_known_by_its_duration_and_read_to_its_end_once(tmp_path):
-    with av.open(str(tmp_path / "clip.mkv"), "w") as container:
-        stream = container.add_stream("mpeg2video", rate=25)
-        stream.width, stream.height = 160, 120
-        for index in range(10):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_scene(index, 160, 120))))
-        container.mux(stream.encode(None))
-
-    class Clip(Mjpeg):
-        def do_GET(self):
-            self.send_response(200)
-            data = (tmp_path / "clip.mkv").read_bytes()
-            self.send_header("Content-Type", "video/x-matroska")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            with suppress(OSError):  # who asks for the kind only reads no further
-                self.wfile.write(data)
-
-    server = serve(Clip)
-    with Watched(f"http://127.0.0.1:{server.server_port}/clip") as watched:
-        watched.until_frames(5)
-        watched.until(lambda it: it.source.ended)
-        assert watched.source.status.reconnects == 0
     server.shutdown()
     server.server_close()
 

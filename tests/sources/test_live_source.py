@@ -185,3 +185,16 @@ def test_windows_is_told_in_a_sentence(monkeypatch):
     monkeypatch.setattr("sys.platform", "win32")
     with pytest.raises(SourceError, match="Linux and macOS only"):
         LiveSource(Stream("a", **SMALL))
+
+
+def test_a_process_that_dies_is_said_to_have_died_of_what(monkeypatch):
+    told = Told()
+    program = "import os, sys; print('rtsp://bob:secret@host/a is', 'no good', file=sys.stderr); sys.stderr.flush(); {}"
+    for end, words in (("os.kill(os.getpid(), 11)", "killed by SIGSEGV"), ("os._exit(3)", "exit code 3")):
+        monkeypatch.setattr(process_module, "PROGRAM", program.format(end))
+        source = LiveSource(Stream("a", **SMALL), told, Patience(first_pause=100))
+        source.start()
+        told.until(words)
+        source.close()
+    said = [status.reason for status in told.states if "died" in status.reason]
+    assert all("rtsp://host/a is no good" in text and "secret" not in text for text in said)

@@ -3,8 +3,9 @@
 import pytest
 
 from ssdrt.errors import SourceError
+from ssdrt.sources.credentials import hide_credentials
 from ssdrt.sources.live import Patience
-from ssdrt.sources.stream import hide_credentials, parse_stream
+from ssdrt.sources.stream import parse_stream
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,8 @@ def test_what_is_a_stream_but_wrong(text):
         ('gst:rtspsrc location=rtsp://host/a user-pw="my secret" ! decodebin',
          "gst:rtspsrc location=rtsp://host/a user-pw=*** ! decodebin"),
         ("http://host/pics@2x/f", "http://host/pics@2x/f"),
+        ("http://host:8080/@somebody/f", "http://host:8080/@somebody/f"),
+        ("http://bob:secret@host:8080/@somebody/f", "http://somebody/f"),
     ],
 )  # fmt: skip
 def test_credentials_are_not_shown(text, shown):

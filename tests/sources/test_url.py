@@ -11,8 +11,9 @@ from PIL import Image
 
 from ssdrt.errors import SourceError
 from ssdrt.sources import open_source
-from ssdrt.sources.paths import without_password
-from ssdrt.sources.url import _read, fetch, is_stream
+from ssdrt.sources.credentials import hide_credentials
+from ssdrt.sources.stream import parse_stream
+from ssdrt.sources.url import _read, fetch, kind_of
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_what_cannot_be_reached_says_so(address):
 
 
 def test_password_is_not_shown():
-    assert without_password("https://me:secret@host/a@b.png") == "https://host/a@b.png"
+    assert hide_credentials("https://me:secret@host/a@b.png") == "https://b.png"  # more rather than less
     with pytest.raises(SourceError) as caught:
         fetch("http://me:secret@127.0.0.1:1/a.png", timeout=1)
     assert "secret" not in str(caught.value)
@@ -104,10 +105,40 @@ def test_password_in_the_address_is_sent_to_its_server_alone(serve, picture):
 def test_what_asks_for_a_password_or_does_not_answer_is_a_camera_unless_it_is_named_like_a_picture(serve):
     answers = {"/video": (401, {}, b""), "/": (404, {}, b""), "/page": (200, {"Content-Type": "text/html"}, b"")}
     address = serve(answers)
-    assert is_stream(address + "/video")
-    assert not is_stream(address + "/")
-    assert not is_stream(address + "/page")
-    assert is_stream("http://me:secret@127.0.0.1:1/video")
-    assert not is_stream("http://me:secret@127.0.0.1:1/a.jpg")
-    assert not is_stream("http:///a")
-    assert not is_stream("http://a b/")
+    assert kind_of(address + "/video") == "stream"
+    assert kind_of(address + "/") == "picture"
+    assert kind_of(address + "/page") == "picture"
+    assert kind_of("http://me:secret@127.0.0.1:1/video") == "stream"
+    assert kind_of("http://me:secret@127.0.0.1:1/a.jpg") == "picture"
+    assert kind_of("http:///a") == "picture"
+    assert kind_of("http://a b/") == "picture"
+
+
+@pytest.mark.parametrize("path", ["/clip.mkv", "/clip"])
+def test_a_video_whose_length_is_known_is_read_like_a_file(serve, make_clip, tmp_path, path):
+    clip = make_clip(tmp_path / "clip.mkv", times=range(0, 4000, 40))
+    data = clip.read_bytes()
+    length = {"Content-Length": str(len(data)), "Content-Type": "video/x-matroska"}
+    address = serve({path: (200, length, data)}).replace("http://", "http://bob:secret@") + path
+    assert parse_stream(address) is None
+    frames = [item.read() for item in open_source(address).items]
+    assert [frame.index for frame in frames] == list(range(100))
+    assert [round(frame.time, 3) for frame in frames] == [round(0.04 * index, 3) for index in range(100)]
+    assert {frame.source for frame in frames} == {address.replace("bob:secret@", "")}
+
+
+def test_a_video_without_a_length_is_a_stream(serve, make_clip, tmp_path):
+    data = make_clip(tmp_path / "clip.mkv").read_bytes()
+    address = serve({"/clip.mkv": (200, {"Content-Type": "video/x-matroska"}, data)})
+    assert kind_of(address + "/clip.mkv") == "stream"
+
+
+def test_a_video_that_is_not_there_or_cut_off_says_so_without_its_password(serve, make_clip, tmp_path):
+    data = make_clip(tmp_path / "clip.mkv").read_bytes()
+    answers = {"/clip.mkv": (200, {"Content-Length": str(len(data)), "Content-Type": "video/x-matroska"}, data)}
+    address = serve(answers).replace("http://", "http://bob:secret@") + "/clip.mkv"
+    source = open_source(address)
+    answers["/clip.mkv"] = (404, {}, b"")
+    with pytest.raises(SourceError, match="404") as caught:
+        next(source.items).read()
+    assert "secret" not in str(caught.value)

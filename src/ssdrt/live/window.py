@@ -14,7 +14,7 @@ from ssdrt.errors import SinkError
 from ssdrt.live.board import Board, Controls, Settings, Snapshot
 from ssdrt.live.screen import WHITE, Screen, text_image
 from ssdrt.live.view import shown
-from ssdrt.sinks.base import output_stem
+from ssdrt.sinks.base import Stems
 from ssdrt.sinks.draw import DARK, Colour, Rect, layout
 from ssdrt.sinks.overlay import draw_regions_on
 from ssdrt.sinks.picture import save_annotated
@@ -54,7 +54,7 @@ class _Window:
         self._figures: dict[str, _Figures] = {}
         self._notice, self._notice_end = KEYS, time.monotonic() + 2 * NOTICE
         self._bare = self._fitted = False
-        self._taken: set[str] = set()
+        self._stems = Stems()
 
     def run(self) -> None:
         """Draw whenever something is new."""
@@ -105,9 +105,9 @@ class _Window:
             found = shown(one, self._controls.settings)
             if one.frame is None or found is None:
                 continue
-            path = self._folder / f"{output_stem(one.frame, self._taken)}.png"
+            path = self._folder / f"{self._stems.of(one.frame)}.png"
             while path.exists():
-                path = self._folder / f"{output_stem(one.frame, self._taken)}.png"
+                path = self._folder / f"{self._stems.of(one.frame)}.png"
             try:
                 save_annotated(path, one.frame, found)
             except SinkError as error:

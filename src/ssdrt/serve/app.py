@@ -48,9 +48,6 @@ MOST_VIEWERS = 100
 MOST_SNAPSHOTS = 2  # made at a time
 LARGEST_BODY = 64 * 1024
 BODY_SECONDS = 5.0
-HEARTBEAT = 1.0
-"""Seconds after which a viewer hears that the connection stands, when there is nothing new."""
-
 BOUNDARY = b"ssdrt"
 
 
@@ -238,7 +235,7 @@ class _Page:
                 sent.update((one.number, one) for one in fresh)
                 told.update((one.number, one.last_event) for one in fresh)
                 yield b"".join(messages) or frame(None, settings, False)
-                await self._pictures.news(HEARTBEAT)
+                await self._pictures.news()
 
     async def _mjpeg(self, number: int) -> AsyncIterator[bytes]:
         last: Shown | None = None
@@ -250,7 +247,7 @@ class _Page:
                     head = b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
                     yield head % (BOUNDARY, len(one.picture)) + one.picture + b"\r\n"
                     last = one
-                await self._pictures.news(HEARTBEAT)
+                await self._pictures.news()
 
     async def _records(self, before: bytes, after: bytes) -> AsyncIterator[bytes]:
         sent, told = dict[int, bytes](), self._told()
@@ -261,7 +258,7 @@ class _Page:
             parts = [before + one.record_with(told.get(one.number, 0)) + after for one in fresh]
             told.update((one.number, one.last_event) for one in fresh)
             yield b"".join(parts)
-            await self._pictures.news(HEARTBEAT)
+            await self._pictures.news()
 
     def _told(self) -> dict[int, int]:
         """Source -> the number of its newest event: a viewer hears of those that come after it."""

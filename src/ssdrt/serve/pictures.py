@@ -33,6 +33,9 @@ QUALITY, SNAPSHOT_QUALITY = 80, 92
 IDLE = 0.2
 """Seconds after which changed settings, and a first viewer, are noticed when no frame comes."""
 
+HEARTBEAT = 1.0
+"""Seconds after which viewers hear that the connection stands, when there is nothing new."""
+
 Json = dict[str, Any]
 
 
@@ -89,13 +92,9 @@ class Pictures:
         """Whether the run is over."""
         return self._stop.is_set() or self._board.closed
 
-    async def news(self, seconds: float) -> None:
-        """Wait for anything new."""
-        news = self._news
-        try:
-            await asyncio.wait_for(news.wait(), seconds)
-        except asyncio.TimeoutError:
-            return
+    async def news(self) -> None:
+        """Wait for anything new, or for `HEARTBEAT` seconds."""
+        await self._news.wait()
 
     def snapshot(self, number: int) -> bytes | None:
         """The newest frame of a source at its full size as a JPEG, drawn now; None if there is none. Takes a while."""
@@ -108,7 +107,7 @@ class Pictures:
         return None
 
     def _watch(self) -> None:
-        seen, wait = 0, 0.0
+        seen, wait, beat = 0, 0.0, 0.0
         while not self.ended:
             self._board.wait(seen, wait)
             wait, made = IDLE, list[Shown]()
@@ -118,11 +117,14 @@ class Pictures:
                 fresh, due = maker.make(version, snapshot, self._controls.settings, self.viewers > 0)
                 wait = min(wait, due)
                 made += [replace(fresh, events=self._board.events(snapshot.source))] if fresh else []
-            self._publish(made)
+            # One timer for all viewers: one for each of them, at every picture, took a tenth of the page's time.
+            if made or time.monotonic() - beat > HEARTBEAT:
+                beat = time.monotonic()
+                self._publish(made)
         self._publish([])
 
     def _publish(self, made: list[Shown]) -> None:
-        if self._loop is not None and (made or self.ended) and not self._loop.is_closed():
+        if self._loop is not None and not self._loop.is_closed():
             try:
                 self._loop.call_soon_threadsafe(self._put_up, made)
             except RuntimeError:  # closed in between: the server has stopped

@@ -116,19 +116,38 @@ class LineFile:
         return SinkError(f"{name} cannot be written: {error.strerror or error}")
 
 
-def output_stem(frame: Frame, taken: set[str]) -> str:
-    """A file name without suffix for a frame: its source's, its number if of a video; unused so far, and then taken."""
+class Stems:
+    """File names without suffix, each given once; what is remembered grows with sources, not with frames of a video."""
+
+    def __init__(self, *taken: str) -> None:
+        self._taken = set(taken)
+        self._videos: dict[str, tuple[str, int]] = {}  # source -> how its names begin, and its last frame
+
+    def of(self, frame: Frame) -> str:
+        """For a frame: its source's name, and the frame's number if it is one of a video."""
+        if frame.time is None:
+            return self._new(stem_of(frame))
+        begin, last = self._videos.get(frame.source, ("", -1))
+        if frame.index <= last or not begin:
+            begin = self._new(stem_of(frame))
+        self._videos[frame.source] = begin, frame.index
+        return f"{begin}_{frame.index:06d}"
+
+    def _new(self, stem: str) -> str:
+        """This stem, with a number if it is taken, or is how the frame of a video may be named."""
+        free, number = stem, 1
+        while {free, re.sub(r"_\d{6,}$", "", free)} & self._taken:
+            number += 1
+            free = f"{stem}_{number}"
+        self._taken.add(free)
+        return free
+
+
+def stem_of(frame: Frame) -> str:
+    """The name of a frame's source, as it may stand in a file's name."""
     source = urllib.parse.urlsplit(frame.source).path if "://" in frame.source else frame.source
     stem = "stdin" if source == "-" else re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", Path(source).stem)
-    stem = os.fsdecode(os.fsencode(stem or "picture")[:MAX_STEM_BYTES])
-    if frame.time is not None:
-        stem = f"{stem}_{frame.index:06d}"
-    free, number = stem, 1
-    while free in taken:
-        number += 1
-        free = f"{stem}_{number}"
-    taken.add(free)
-    return free
+    return os.fsdecode(os.fsencode(stem or "picture")[:MAX_STEM_BYTES])
 
 
 def keep_input(frame: Frame, path: Path) -> None:

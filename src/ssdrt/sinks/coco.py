@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 from ssdrt.adapters import to_coco
 from ssdrt.detections import Detections
@@ -16,7 +18,7 @@ COCO_NAME = re.compile(r"(?:COCO_\w+_)?([0-9]{1,18})")
 
 
 class CocoResults:
-    """Collects rows and writes them when it is closed.
+    """Writes rows as they come, to a file that gets its name when it is closed.
 
     A photo named by a number, as COCO's are (000000000139.jpg, COCO_val2014_000000000042.jpg), has it as its image_id;
     any other photo, and each frame of a video, gets the lowest positive number that is free.
@@ -24,8 +26,10 @@ class CocoResults:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
-        self._rows: list[str] = []
-        self._taken: set[int] = set()
+        self._opened = ExitStack()
+        self._file: BinaryIO | None = None
+        self._between, self._failed = b"[", False
+        self._taken: set[int] = set()  # from `_next` on; below it all are
         self._next = 1
 
     def write(self, frame: Frame, found: Detections) -> None:
@@ -35,21 +39,34 @@ class CocoResults:
         ------
         SinkError: two photos have the same number for a name.
         """
-        image_id = self._image_id(frame)
-        self._rows += [json.dumps(row) for row in to_coco(found, image_id)]
+        rows = [json.dumps(row).encode() for row in to_coco(found, self._image_id(frame))]
+        if rows:
+            self._append(self._between + b",\n".join(rows))
+            self._between = b",\n"
 
     def close(self) -> None:
-        """Write the file."""
-        with whole_file(self._path) as file:
-            file.write(("[" + ",\n".join(self._rows) + "]\n").encode())
+        """Finish the file."""
+        if not self._failed:
+            self._append((b"[" if self._between == b"[" else b"") + b"]\n")
+            self._opened.close()
+            self._failed = True  # nothing more is taken
+
+    def _append(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = self._opened.enter_context(whole_file(self._path))
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self._failed = True
+            self._opened.__exit__(type(error), error, error.__traceback__)  # raises a SinkError
 
     def _image_id(self, frame: Frame) -> int:
         number = COCO_NAME.fullmatch(Path(frame.source).stem) if frame.time is None else None
-        if number is None:
-            while self._next in self._taken:
-                self._next += 1
+        while self._next in self._taken:
+            self._taken.remove(self._next)
+            self._next += 1
         image_id = int(number[1]) if number else self._next
-        if image_id in self._taken:
+        if image_id in self._taken or 0 < image_id < self._next:
             name = shorten(frame.source)
             raise SinkError(f"{name!r}: image_id {image_id} is taken by an earlier picture; give each its own number")
         self._taken.add(image_id)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssdrt.detections import Detections
 from ssdrt.errors import SinkError
-from ssdrt.sinks.base import output_stem, whole_file
+from ssdrt.sinks.base import Stems, whole_file
 from ssdrt.sources.base import Frame
 
 
@@ -18,13 +18,13 @@ class Crops:
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
-        self._taken: set[str] = set()
+        self._stems = Stems()
 
     def write(self, frame: Frame, found: Detections) -> None:
         """Write the crops of one frame: the pixels that each box touches."""
         from PIL import Image
 
-        stem = output_stem(frame, self._taken)
+        stem = self._stems.of(frame)
         limits = np.array([found.width, found.height] * 2)
         corners = np.concatenate([np.floor(found.boxes_xyxy[:, :2]), np.ceil(found.boxes_xyxy[:, 2:])], axis=1)
         boxes = np.clip(corners, 0, limits).astype(int)

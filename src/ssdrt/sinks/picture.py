@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ssdrt.detections import Detections
 from ssdrt.errors import SinkError, shorten
-from ssdrt.sinks.base import keep_input, output_stem, whole_file
+from ssdrt.sinks.base import Stems, keep_input, whole_file
 from ssdrt.sinks.overlay import annotate_all
 from ssdrt.sinks.video import AnnotatedVideo
 from ssdrt.sources.base import Frame
@@ -60,14 +60,14 @@ class AnnotatedFolder:
             many others had frames after its last.
         """
         self._folder, self._segment, self._together = Path(folder), segment, together
-        self._taken: set[str] = set()
+        self._stems = Stems()
         self._videos: dict[str, AnnotatedVideo] = {}  # of a source, the one that waited longest first
 
     def write(self, frame: Frame, found: Detections) -> None:
         """Write one photo, or one frame to the video of its source."""
         if frame.time is None:
             suffix = Path(frame.source).suffix.lower()
-            name = output_stem(frame, self._taken) + (suffix if suffix in FORMATS else ".png")
+            name = self._stems.of(frame) + (suffix if suffix in FORMATS else ".png")
             save_annotated(self._folder / name, frame, found)
             return
         video = self._videos.pop(frame.source, None)
@@ -75,7 +75,7 @@ class AnnotatedFolder:
             while len(self._videos) >= self._together:
                 self._videos.pop(next(iter(self._videos))).close()
             still = Frame(frame.image, frame.source, 0, None)
-            path = self._folder / f"{output_stem(still, self._taken)}.mp4"
+            path = self._folder / f"{self._stems.of(still)}.mp4"
             video = AnnotatedVideo(str(path), self._segment)
         self._videos[frame.source] = video
         video.write(frame, found)

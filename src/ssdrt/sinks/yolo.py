@@ -8,7 +8,7 @@ import numpy as np
 
 from ssdrt.detections import Detections
 from ssdrt.model import LabelMap
-from ssdrt.sinks.base import output_stem, whole_file
+from ssdrt.sinks.base import Stems, whole_file
 from ssdrt.sources.base import Frame
 
 
@@ -21,7 +21,7 @@ class YoloLabels:
 
     def __init__(self, folder: str, labels: LabelMap) -> None:
         self._folder = Path(folder)
-        self._taken = {"classes"}
+        self._stems = Stems("classes")
         names = [labels.name(class_id) for class_id in range(1, max(labels.names, default=0) + 1)]
         with whole_file(self._folder / "classes.txt") as file:
             file.write("".join(f"{name}\n" for name in names).encode())
@@ -33,7 +33,7 @@ class YoloLabels:
         sizes = (found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]) / size
         rows = zip(found.class_ids - 1, np.concatenate([centres, sizes], axis=1), found.scores, strict=True)
         text = "".join(f"{index} {' '.join(f'{v:.6f}' for v in box)} {score:.6f}\n" for index, box, score in rows)
-        with whole_file(self._folder / f"{output_stem(frame, self._taken)}.txt") as file:
+        with whole_file(self._folder / f"{self._stems.of(frame)}.txt") as file:
             file.write(text.encode())
 
     def close(self) -> None:

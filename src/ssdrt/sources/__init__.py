@@ -12,7 +12,8 @@ from types import ModuleType
 from ssdrt.errors import MissingExtra, SourceError
 from ssdrt.sources import opencv, video
 from ssdrt.sources.base import MAX_PIXELS, Item, Pixels, Source, broken
-from ssdrt.sources.paths import ADDRESS, expand, without_password
+from ssdrt.sources.credentials import hide_credentials
+from ssdrt.sources.paths import ADDRESS, expand
 from ssdrt.sources.photo import decode_photo, read_photo
 from ssdrt.sources.piped import Head, piped_video, raw_frames
 from ssdrt.sources.sequence import is_sequence, read_sequence
@@ -51,6 +52,9 @@ def open_source(*inputs: str, max_pixels: int = MAX_PIXELS) -> Source:
         if is_sequence(text):
             names.append(read_sequence(text, max_pixels))
             continue
+        if _is_video_address(text):
+            names.append(_video_items(hide_credentials(text), video.read_video(text, max_pixels)))
+            continue
         found = read_stdin(file) if text == "-" else expand(text)
         if isinstance(found, bytes):
             names.append(Item("-", 0, None, partial(decode_photo, io.BytesIO(found), "-", max_pixels)))
@@ -75,7 +79,7 @@ def _items(names: Sequence[Name], max_pixels: int) -> Iterator[Item]:
         elif not isinstance(name, str):
             yield from _video_items("-", name)
         elif ADDRESS.match(name):
-            yield Item(without_password(name), 0, None, partial(_fetch_photo, name, max_pixels))
+            yield Item(hide_credentials(name), 0, None, partial(_fetch_photo, name, max_pixels))
         elif _is_video(name):
             yield from _video_items(name, _reader().read_video(name, max_pixels))
         else:
@@ -92,7 +96,15 @@ def _video_items(path: str, items: Iterator[Item]) -> Iterator[Item]:
 def _fetch_photo(url: str, max_pixels: int) -> Pixels:
     from ssdrt.sources.url import fetch  # brings urllib.request, a tenth of ssdrt's whole start
 
-    return decode_photo(io.BytesIO(fetch(url)), without_password(url), max_pixels)
+    return decode_photo(io.BytesIO(fetch(url)), hide_credentials(url), max_pixels)
+
+
+def _is_video_address(text: str) -> bool:
+    if not text.lower().startswith(("http://", "https://")):
+        return False
+    from ssdrt.sources.url import kind_of
+
+    return kind_of(text) == "video"
 
 
 def _reader() -> ModuleType:

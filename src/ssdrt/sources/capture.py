@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ssdrt.errors import MissingExtra, SourceError, import_extra
 from ssdrt.sources import rtp
 from ssdrt.sources.base import Pixels, check_size
+from ssdrt.sources.credentials import hide_credentials
 from ssdrt.sources.failures import Failure, classify
 from ssdrt.sources.scene import draw_scene
-from ssdrt.sources.stream import hide_credentials
 from ssdrt.sources.video import to_rgb
 
 if TYPE_CHECKING:

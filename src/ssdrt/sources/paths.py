@@ -45,11 +45,6 @@ def expand(text: str) -> list[str]:
     return [text]
 
 
-def without_password(address: str) -> str:
-    """An address as it may be shown and stored: without `user:password@`."""
-    return re.sub(r"//[^/@]*@", "//", address, count=1)
-
-
 def split_list(data: bytes) -> list[str]:
     """The paths in a list: one a line, or NUL-separated as `find -print0` writes them; empty ones left out."""
     lines = data.split(b"\0") if b"\0" in data else data.splitlines()

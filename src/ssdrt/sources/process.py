@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from ssdrt.sources.base import Pixels
-from ssdrt.sources.stream import Stream, hide_credentials
+from ssdrt.sources.credentials import hide_credentials
+from ssdrt.sources.stream import Stream
 
 PROGRAM = "import sys; sys.path[:] = sys.argv[2].split('\\n'); from ssdrt.sources.capture import main; main()"
 """The same packages as here, wherever they come from; the current folder is not among them unless it is here too."""

@@ -68,7 +68,9 @@ def frames_of(packets: Iterable[Packet[VideoStream]], codec: str) -> Iterator[Pa
         return
     av = import_extra("av", "video", "reading a stream")
     end = b"\0\0\0\1" + DELIMITERS.get(codec, b"")
-    pieces, pts, time_base = list[bytes](), None, None
+    pieces = list[bytes]()
+    pts: int | None = None
+    time_base: Any = None
 
     def whole() -> Packet[Any]:
         packet: Packet[Any] = av.Packet(b"".join(pieces))

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Literal
 
 from ssdrt.errors import SourceError, shorten
+from ssdrt.sources.credentials import hide_credentials
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -25,7 +26,7 @@ KINDS = {
     "screen": "screen: or screen::0.0, ?size=1280x720&rate=10",
     "test": "test: a synthetic moving scene, ?size=640x480&rate=30&frames=100",
 }
-"""Kind -> how it is written. An http address is looked at before it is taken for a stream: `url.is_stream`."""
+"""Kind -> how it is written. An http address is looked at before it is taken for a stream: `url.kind_of`."""
 
 RTSP = {"rtsp": "tcp", "rtspt": "tcp", "rtspu": "udp", "rtsps": "tcp"}
 """Scheme -> transport of the pictures; the names are GStreamer's."""
@@ -76,40 +77,15 @@ def parse_stream(text: str, size: Size | None = None, latency: float | None = No
     if scheme in RTSP and rest.startswith("//"):
         return _rtsp(scheme, rest, latency)
     if scheme in ("http", "https") and rest.startswith("//"):
-        from ssdrt.sources.url import is_stream  # brings urllib.request, a tenth of ssdrt's whole start
+        from ssdrt.sources.url import kind_of  # brings urllib.request, a tenth of ssdrt's whole start
 
-        return _http(text) if is_stream(text) else None
+        return _http(text) if kind_of(text) == "stream" else None
     if scheme == "gst":
         return _pipeline(text, rest, size or (640, 480))
     if scheme in ("camera", "csi", "screen", "test"):
         rest, options = parse_options(text, rest, KINDS[scheme])
         return {"camera": _camera, "csi": _csi, "screen": _screen, "test": _test}[scheme](text, rest, options, size)
     return None
-
-
-def hide_credentials(address: str) -> str:
-    """An address or pipeline as it may be shown: without `user:password@`, and without values that look secret.
-
-    Where a password may have been written with any characters, more is hidden rather than less.
-    """
-    shown = " ! ".join(USER.sub(_without_user, part) for part in address.split(" ! "))
-    return SECRET.sub(r"\1***", shown)
-
-
-USER = re.compile(r"//(.*)@", re.DOTALL)
-"""All up to the last @, as wild passwords hold slashes, @, #, question marks and spaces."""
-
-SECRET = re.compile(
-    r"""((?:^|[?&;_/\s])(?:user|usr|username|login|password|passwd|pass|pwd|psw|token|auth|secret|(?:api_?)?key|"""
-    r"""user-id|user-pw)=)(?:"[^"]*"?|'[^']*'?|(?:(?![_/][a-z][\w-]*=(?![=&;\s]|$))[^?&;\s])*)""",
-    re.IGNORECASE,
-)
-
-
-def _without_user(match: re.Match[str]) -> str:
-    """A path may have an @ in it, too, but hardly a colon before that."""
-    in_path = "/" in match[1] and ":" not in match[1]
-    return match[0] if in_path else "//"
 
 
 def _rtsp(scheme: str, rest: str, latency: float | None) -> Stream:

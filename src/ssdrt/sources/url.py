@@ -11,29 +11,31 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import cast
+from functools import lru_cache
+from typing import Literal, cast
 
 from ssdrt.errors import SourceError, shorten
 from ssdrt.sources import photo
 from ssdrt.sources.base import reason
-from ssdrt.sources.paths import without_password
+from ssdrt.sources.credentials import hide_credentials
 
 MAX_BYTES = 100_000_000
 TIMEOUT = 60.0  # seconds, for connecting as for the whole body
 CHUNK = 1 << 16
 
+LIVE_SUFFIXES = (".m3u8", ".mjpg", ".mjpeg")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".ts", ".flv", ".mov")
+LIVE_TYPES = re.compile(r"multipart/x-mixed-replace|application/(x-mpegurl|vnd\.apple\.mpegurl)|audio/x?-?mpegurl")
 
-STREAM_SUFFIXES = (".m3u8", ".mjpg", ".mjpeg", ".mp4", ".mkv", ".webm", ".ts", ".flv", ".mov")
-STREAM_TYPES = re.compile(
-    r"multipart/x-mixed-replace|video/|application/(x-mpegurl|vnd\.apple\.mpegurl)|audio/x?-?mpegurl"
-)
+Kind = Literal["picture", "video", "stream"]
 
 
-def is_stream(url: str, timeout: float = 10.0) -> bool:
-    """Whether an address gives moving pictures: by its suffix, or by what the server says of it.
+@lru_cache(maxsize=256)
+def kind_of(url: str, timeout: float = 10.0) -> Kind:
+    """What an address gives, by its suffix and what the server says of it: a "video" is one whose length it knows.
 
-    What does not answer, or only to who has a password, is taken for a camera, unless its suffix is a picture's: as a
-    stream it is tried again, and says what is wrong.
+    What does not answer, or only to who has a password, is taken for a camera, a "stream", unless its suffix is a
+    picture's: as a stream it is tried again, and says what is wrong. Asked once in a process.
 
     Raises
     ------
@@ -42,22 +44,29 @@ def is_stream(url: str, timeout: float = 10.0) -> bool:
     try:
         path = urllib.parse.urlsplit(url).path.lower()
     except ValueError as error:
-        raise SourceError(f"{shorten(without_password(url))!r} is no address: {error}") from error
-    if path.endswith(STREAM_SUFFIXES):
-        return True
+        raise SourceError(f"{shorten(hide_credentials(url))!r} is no address: {error}") from error
+    if path.endswith(LIVE_SUFFIXES):
+        return "stream"
     if os.path.splitext(path)[1] in photo.SUFFIXES:
-        return False
+        return "picture"
+    otherwise: Kind = "stream" if path.endswith(VIDEO_SUFFIXES) else "picture"
     try:
         with _open(url, "*/*", timeout) as response:
-            return bool(STREAM_TYPES.match(response.headers.get("Content-Type", "").lower()))
+            said = response.headers.get("Content-Type", "").lower()
+            if LIVE_TYPES.match(said):
+                return "stream"
+            if otherwise == "stream" or said.startswith("video/"):
+                return "video" if "Content-Length" in response.headers else "stream"
+            return "picture"
     except urllib.error.HTTPError as error:
-        return error.code == http.HTTPStatus.UNAUTHORIZED
+        return "stream" if error.code == http.HTTPStatus.UNAUTHORIZED else otherwise
     except urllib.error.URLError as error:  # its reason is a text where the address is wrong
-        return isinstance(error.reason, OSError) and not isinstance(error.reason, ssl.SSLError)
+        unreachable = isinstance(error.reason, OSError) and not isinstance(error.reason, ssl.SSLError)
+        return "stream" if unreachable else otherwise
     except OSError:
-        return True
+        return "stream"
     except (http.client.HTTPException, ValueError):
-        return False
+        return otherwise
 
 
 def fetch(url: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> bytes:
@@ -72,7 +81,7 @@ def fetch(url: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> byt
     ------
     SourceError: no connection, an error status, too large or too slow.
     """
-    shown = shorten(without_password(url))
+    shown = shorten(hide_credentials(url))
     try:
         with _open(url, "image/*", timeout) as response:
             return _read(response, shown, max_bytes, time.monotonic() + timeout)

@@ -12,6 +12,8 @@ import numpy as np
 
 from ssdrt.errors import SourceError, import_extra, shorten
 from ssdrt.sources.base import Item, Pixels, broken, check_regular, check_size, reason
+from ssdrt.sources.credentials import hide_credentials
+from ssdrt.sources.paths import ADDRESS
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -23,6 +25,10 @@ SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
      ".ogv", ".mjpeg", ".mjpg")
 )  # fmt: skip
+
+
+REMOTE = {"protocol_whitelist": "http,https,httpproxy,tcp,tls", "reconnect": "1", "reconnect_delay_max": "5"}
+PATIENCE = 30.0  # seconds in which a server gives something
 
 
 def count_frames(path: str) -> int | None:
@@ -42,6 +48,8 @@ def count_frames(path: str) -> int | None:
 def read_video(path: str, max_pixels: int) -> Iterator[Item]:
     """Yield every frame of the first video stream, in the order of presentation; colour is converted in `Item.read`.
 
+    `path` may be an http or https address of a video that has a length, too; a connection that breaks is made again.
+
     Time stamps are the container's, in seconds, and need not begin at 0; where it has none, index / average rate.
     Packets that cannot be decoded and frames that the decoder marks as damaged are counted, and reported by one last
     item that is broken.
@@ -52,7 +60,7 @@ def read_video(path: str, max_pixels: int) -> Iterator[Item]:
     MissingExtra: PyAV is not installed.
     """
     with _open(path) as (container, stream):
-        yield from _items(container, stream, path, max_pixels)
+        yield from _items(container, stream, hide_credentials(path), max_pixels)
 
 
 def read_frames(file: Any, name: str, max_pixels: int, form: str) -> Iterator[Item]:
@@ -104,19 +112,23 @@ def _items(container: InputContainer, stream: VideoStream, path: str, max_pixels
 @contextmanager
 def _open(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     av = import_extra("av", "video", "reading a video")
-    check_regular(path)
+    remote = ADDRESS.match(path) is not None
+    if not remote:
+        check_regular(path)
+    # Only the file itself: a playlist in disguise must not lead anywhere else.
+    options = REMOTE if remote else {"protocol_whitelist": "file"}
+    path, name = path if remote else os.path.abspath(path), hide_credentials(path)
     try:
-        # Only the file itself: a playlist in disguise must not lead anywhere else.
         with av.open(
-            os.path.abspath(path), options={"protocol_whitelist": "file"}, metadata_errors="replace"
+            path, options=dict(options), metadata_errors="replace", timeout=PATIENCE if remote else None
         ) as container:
             if not container.streams.video:
-                raise SourceError(f"{shorten(path)!r} holds no video, only {_kinds(container)}")
+                raise SourceError(f"{shorten(name)!r} holds no video, only {_kinds(container)}")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             yield container, stream
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(f"{shorten(path)!r} cannot be read as a video: {reason(error)}") from error
+        raise SourceError(f"{shorten(name)!r} cannot be read as a video: {reason(error)}") from error
 
 
 def _frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
