@@ -115,7 +115,7 @@ def test_a_capture_process_that_is_killed_is_replaced(start, tmp_path):
     process = start(*DETECT, "test:?size=160x120", "-o", tmp_path / "a.jsonl", *REFERENCE)
     os.kill(random.choice(children(process.pid)), signal.SIGKILL)
     said = [next(line for line in process.stderr if state in line) for state in ("OFFLINE", "ONLINE")]
-    assert "the capture process died; next try in" in said[0]
+    assert "the capture process died: killed by SIGKILL; next try in" in said[0]
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
 
