@@ -16,7 +16,7 @@ from ssdrt.errors import shorten
 if TYPE_CHECKING:
     from ssdrt.detector import Detector
     from ssdrt.live.board import Board, Controls, Settings
-    from ssdrt.live.loop import Detect, Viewer
+    from ssdrt.live.loop import DetectOne, Viewer
     from ssdrt.live.player import Player
     from ssdrt.sinks.base import Sink
     from ssdrt.sources.base import Source
@@ -65,7 +65,7 @@ def watch(args: Namespace, board: Board, controls: Controls) -> None:
 
 
 def play(
-    args: Namespace, name: str, source: Source, detect: Detect, settings: Settings, names: Mapping[int, str],
+    args: Namespace, name: str, source: Source, detect: DetectOne, settings: Settings, names: Mapping[int, str],
     sinks: Sequence[Sink], stack: ExitStack,
 ) -> Player:  # fmt: skip
     """Show frames as fast as a video says, until it ends or the viewer goes.
@@ -102,7 +102,9 @@ def play_files(args: Namespace) -> int:
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         detect, settings = detection(args, detector)
         sinks, begin = open_outputs(args, detector.labels, stack), time.perf_counter()
-        player = play(args, name, source, lambda frame, now: detect([frame], now)[0], settings, names_of(detector), sinks, stack)
+        player = play(
+            args, name, source, lambda frame, now: detect([frame], now)[0], settings, names_of(detector), sinks, stack
+        )
     if not args.quiet:
         print(f"{player.detected} pictures in {time.perf_counter() - begin:.2f} s", file=sys.stderr)
     return 1 if player.failed else 0
