@@ -1,12 +1,14 @@
 """Our tracker beside the ByteTrack of `trackers` (2.6): identity switches, misses and false boxes on known objects.
 
-    pip install trackers; python bench/tracking.py CLIP.txt [--runs 50] [--result FILE.json]
+    ssdrt detect person-hand CLIP.mp4 --classes hand --score 0.1 --json FOUND.jsonl
+    pip install trackers; python bench/tracking.py CLIP.txt [--found FOUND.jsonl] [--runs 50] [--result FILE.json]
 
 CLIP.txt: a row a frame at 10 Hz, NAME x0 y0 x1 y1 ... in parts of the picture: the one object of a clip. Its boxes
 become detections by a seeded detector: they tremble by 3 % of their size, one in ten is missed, one in five is weak,
-and in every other frame there is a false box. The crowd is simulated: twelve objects of a class that walk through each
-other and hide each other. Counted as in CLEAR MOT (Bernardin and Stiefelhagen, 2008) with an overlap of 0.5: only boxes
-with a number count; `rows` are objects times frames.
+and in every other frame there is a false box. FOUND.jsonl: what a real detector finds in the clip. The crowd is
+simulated: twelve objects of a class that walk through each other and hide each other. Counted as in CLEAR MOT
+(Bernardin and Stiefelhagen, 2008) with an overlap of 0.5: only boxes with a number count; `rows` are objects times
+frames.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
+from ssdrt.sinks.jsonl import read_jsonl
 from ssdrt.track.assignment import assign
 from ssdrt.track.bytetrack import Tracker
 from ssdrt.track.motion import overlaps
@@ -59,6 +62,12 @@ def of_clip(truth: Boxes, seed: int) -> Scene:
     """The object of a clip."""
     rng = np.random.default_rng(seed)
     return [(index / 10, box[None], detected(box[None], np.ones(1), rng)) for index, box in enumerate(truth)]
+
+
+def recorded(truth: Boxes, path: Path) -> Scene:
+    """The object of a clip, and what a detector found there."""
+    rows = list(read_jsonl(path))
+    return [(row.time or 0.0, box[None], row.found) for row, box in zip(rows, truth, strict=True)]
 
 
 def crowd(rate: float, seed: int) -> Scene:
@@ -134,6 +143,7 @@ def judge(scene: Scene, tracked: Iterator[tuple[Boxes, NDArray[np.int64]]]) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
+    parser.add_argument("--found", type=Path)
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--result", type=Path)
     args = parser.parse_args()
@@ -143,12 +153,16 @@ def main() -> None:
         "crowd at 30 Hz": (30, lambda seed: crowd(30, seed)),
         "crowd at 10 Hz": (10, lambda seed: crowd(10, seed)),
     }
+    runs = {args.clip.stem: args.runs}
+    if args.found:
+        scenes[f"{args.clip.stem}, {args.found.stem}"] = 10, lambda _: recorded(truth, args.found)
+        runs[f"{args.clip.stem}, {args.found.stem}"] = 1
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name, (rate, make) in scenes.items():
         results[name] = {}
         for way, track in WAYS.items():
             counts, seconds, frames = np.zeros(4, np.int64), 0.0, 0
-            for seed in range(args.runs if name == args.clip.stem else max(1, args.runs // 5)):
+            for seed in range(runs.get(name, max(1, args.runs // 5))):
                 scene = make(seed)
                 begin = time.perf_counter()
                 tracked = list(track(scene, rate))
@@ -161,8 +175,9 @@ def main() -> None:
                 "ms_a_frame": round(1e3 * seconds / frames, 2),
             }  # fmt: skip
             print(name, way, results[name][way], flush=True)
+    found = f"--found {args.found.name} " if args.found else ""
     report = {
-        "command": f"python bench/tracking.py {args.clip.name} --runs {args.runs}",
+        "command": f"python bench/tracking.py {args.clip.name} {found}--runs {args.runs}",
         "python": platform.python_version(), "numpy": np.__version__,
         "trackers": importlib.metadata.version("trackers"), "results": results,
     }  # fmt: skip

@@ -31,6 +31,13 @@ def test_weak_detections_continue_tracks_but_begin_none(make_found):
     assert follow(Tracker(), frames) == [[1], [1, -1], [1]]
 
 
+@pytest.mark.parametrize("score", [0.3, 0.52, 0.7])
+def test_what_is_strong_continues_a_track_as_far_away_as_what_is_weak(make_found, score):
+    """Overlap 0.33: times a score of 0.52 it would be less than what pairs of strong ones need."""
+    frames = [make_found((100, 100, 200, 200)), make_found((150, 100, 250, 200), scores=[score])]
+    assert follow(Tracker(), frames) == [[1], [1]]
+
+
 def test_a_new_object_has_a_number_from_its_second_frame(make_found):
     old, new = (100, 100, 140, 200), (300, 100, 340, 200)
     frames = [make_found(old), make_found(old, new), make_found(old, new), make_found(new, old)]

@@ -106,7 +106,8 @@ def play_files(args: Namespace) -> int:
             args, name, source, lambda frame, now: detect([frame], now)[0], settings, names_of(detector), sinks, stack
         )
     if not args.quiet:
-        print(f"{player.detected} pictures in {time.perf_counter() - begin:.2f} s", file=sys.stderr)
+        plural = "" if player.detected == 1 else "s"
+        print(f"{player.detected} picture{plural} in {time.perf_counter() - begin:.2f} s", file=sys.stderr)
     return 1 if player.failed else 0
 
 
