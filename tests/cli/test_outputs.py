@@ -88,6 +88,12 @@ def test_a_name_that_begins_with_a_dash(ssdrt, here, monkeypatch):
     assert ssdrt("detect", GRAPH, "./-photo.png", *REFERENCE)[0] == 0
 
 
+def test_a_list_that_is_written_at_the_end_is_not_for_cameras(ssdrt):
+    code, _, err = ssdrt("detect", GRAPH, "camera:0", "-o", "a.json", *REFERENCE)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "give a .jsonl" in err
+
+
 def test_several_streams_into_a_folder_have_a_video_each(ssdrt, here):
     av = pytest.importorskip("av", reason="videos need the extra `video`")
     streams = ("test:?size=64x48&rate=20&frames=12", "test:?size=48x64&rate=20&frames=12")

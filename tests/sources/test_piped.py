@@ -99,3 +99,10 @@ def test_numbered_pictures_are_a_video(tmp_path):
     assert {frame.source for frame in found} == {f"{tmp_path}/%03d.png?rate=10"}
     with pytest.raises(SourceError, match="there is no"):
         frames(f"{tmp_path}/%d.jpg")
+
+
+def test_a_wrong_head_is_said_to_be_one(standard_input):
+    pytest.importorskip("av", reason="the extra `video` is not installed")
+    standard_input(b"YUV4MPEG2 W-5 H0 Fabc\nFRAME\nxx")
+    with pytest.raises(SourceError, match="it is damaged, or no yuv4mpegpipe"):
+        frames("-")

@@ -129,7 +129,9 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
         detect, settings = detection(args, detector)
         controls, viewers = Controls(settings), viewers_of(args, names_of(detector))
         with ExitStack() as opened:
-            sinks = open_outputs(args, detector.labels, opened, len(streams))
+            sinks = open_outputs(
+                args, detector.labels, opened, len(streams), any(stream.ends is False for stream in streams)
+            )
             opened.pop_all()  # from here on the run closes them
         if not (sinks or viewers or args.show):
             sinks = [Printer(with_table=False)]

@@ -34,23 +34,28 @@ def outputs_of(args: Namespace) -> list[str]:
     return [*args.output, *([] if json is None else [f"jsonl:{json}"])]
 
 
-def open_outputs(args: Namespace, labels: LabelMap, stack: ExitStack, together: int = 1) -> list[Sink]:
+def open_outputs(
+    args: Namespace, labels: LabelMap, stack: ExitStack, together: int = 1, endless: bool = False
+) -> list[Sink]:
     """Open all of `outputs_of`; the stack closes them.
 
     Parameters
     ----------
-    together: as for `open_sink`.
+    together: as for `open_sink`. endless: the run goes on until somebody ends it.
 
     Raises
     ------
-    SinkError: one cannot be opened, or is what the run reads.
+    SinkError: one cannot be opened, is what the run reads, or grows in memory until an end that there is not.
     """
     from ssdrt.sinks import open_sink, output_path
+    from ssdrt.sinks.coco import CocoResults
 
     sinks: list[Sink] = []
     for output in outputs_of(args):
         keep_inputs(args, output_path(output))
         sinks.append(open_sink(output, labels, args.segment, together))
+        if endless and isinstance(sinks[-1], CocoResults):
+            raise SinkError(f"{output!r} is one list, written at the end, which cameras do not have; give a .jsonl")
         stack.callback(sinks[-1].close)
     return sinks
 

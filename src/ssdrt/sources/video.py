@@ -69,8 +69,8 @@ def read_frames(file: Any, name: str, max_pixels: int, form: str) -> Iterator[It
     try:
         with av.open(file, format=form, metadata_errors="replace") as container:
             yield from _items(container, container.streams.video[0], name, max_pixels)
-    except (av.FFmpegError, OSError) as error:
-        raise SourceError(f"{shorten(name)!r} cannot be read as a video: {reason(error)}") from error
+    except (av.FFmpegError, OSError) as error:  # whose own words are of the pipe, not of what came through it
+        raise SourceError(f"{shorten(name)!r} cannot be read as a video: it is damaged, or no {form}") from error
 
 
 def to_rgb(frame: VideoFrame, path: str, max_pixels: int) -> Pixels:
