@@ -1,5 +1,8 @@
 """The engine whole, against the reference and against `postprocess` on its own predictions; on a GPU."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,6 +12,9 @@ import pytest
 from engines.cuda.gpu import needs_gpu
 from ssdrt.engines import cuda, reference
 from ssdrt.engines.base import DetectingEngine
+from ssdrt.engines.cuda import runtime
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu
+from ssdrt.engines.cuda.launch import slot_offsets
 from ssdrt.errors import EngineError
 from ssdrt.pipeline import graph_parameters
 from ssdrt.postprocess import decode_boxes, non_max_suppression
@@ -100,3 +106,82 @@ def test_closed_and_foreign():
         engine.infer(tiny_pixels(1))
     with pytest.raises(EngineError, match="build it again"):
         cuda.load(model, plan.replace(b"sm_90a", b"sm_90b"), "fp16", 1)
+
+
+class OnGpu:
+    """Pictures in the GPU's memory, as other libraries show them."""
+
+    def __init__(self, engine, pictures):
+        self.memory = DeviceMemory(engine.gpu, pictures.nbytes)
+        self.memory.upload(pictures.tobytes())
+        data = (self.memory.address, False)
+        self.__cuda_array_interface__ = {"shape": pictures.shape, "typestr": "|u1", "data": data, "version": 3}
+
+
+@pytest.mark.parametrize("size", [(64, 64), (37, 90)])
+def test_pictures_on_the_gpu_are_taken_from_there(engine, size):
+    parameters = replace(graph_parameters(engine.model), score_threshold=0.05)
+    images = np.random.default_rng(4).integers(0, 256, (5, *size, 3), dtype=np.uint8)
+    resident = OnGpu(engine, images)
+    for one, wanted in zip(
+        engine.detect_on_gpu(resident, parameters), engine.detect(list(images), parameters), strict=True
+    ):
+        for value, other in zip(one, wanted, strict=True):
+            np.testing.assert_array_equal(value, other)
+    resident.__cuda_array_interface__["typestr"] = "<f4"
+    with pytest.raises(EngineError, match="uint8 in C order"):
+        engine.detect_on_gpu(resident, parameters)
+    with pytest.raises(EngineError, match="give `detect` the pictures"):
+        engine.detect_on_gpu(OnGpu(engine, images), replace(parameters, soft_nms_sigma=0.5))
+    resident.memory.free()
+
+
+def test_no_room_and_no_such_gpu(engine):
+    with pytest.raises(EngineError, match="not enough free memory"):
+        DeviceMemory(engine.gpu, 1 << 46)
+    with pytest.raises(EngineError, match="there is no GPU 99"):
+        Gpu(99)
+
+
+def test_calls_go_on_after_one_that_had_no_room(engine, monkeypatch):
+    images, parameters = pictures(3, 8), replace(graph_parameters(engine.model), score_threshold=0.1)
+    lane = engine._lanes[0]
+    wanted = lane.detect(images, parameters)
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "slot_offsets", lambda plan, batch: (slot_offsets(plan, batch)[0], 1 << 46))
+        with pytest.raises(EngineError, match="not enough free memory"):
+            lane.detect(images, parameters)
+    for one, other in zip(lane.detect(images, parameters), wanted, strict=True):
+        np.testing.assert_array_equal(one[1], other[1])
+
+
+LOST = """
+import numpy as np
+from tiny_ssd import tiny_ssd
+from ssdrt.engines import cuda
+from ssdrt.engines.cuda import compiler
+from ssdrt.engines.cuda.driver import load_functions
+from ssdrt.errors import EngineError
+from ssdrt.pipeline import graph_parameters
+model = tiny_ssd()
+engine = cuda.load(model, cuda.build(model, "fp16"), "fp16", 1)
+text = 'extern "C" __global__ void lose(int* at) { *at = 1; }'
+compiler.sources = lambda: {"lose.cu": text}
+driver = engine.gpu.driver
+code = compiler.compile_kernels([("lose.cu", "lose")], engine.gpu.device().architecture)
+function = load_functions(engine.gpu, code)[0]["lose.cu", "lose"]
+import ctypes
+driver.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, 0, ((16,), (ctypes.c_void_p,)), 0)
+for _ in range(2):
+    try:
+        engine.detect([np.zeros((50, 50, 3), np.uint8)], graph_parameters(model))
+    except EngineError as error:
+        print(error)
+"""
+
+
+def test_a_lost_gpu_is_said(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), cuda.UNTUNED: "1"}
+    command = [sys.executable, "-c", LOST]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=tmp_path)
+    assert done.stdout.count("this process cannot use it any more") == 2, done.stdout + done.stderr

@@ -116,8 +116,14 @@ def network_kernels(
     return wanted
 
 
-def load(model: SsdModel, plan: bytes, precision: str, streams: int) -> CudaEngine:  # noqa: ARG001
-    """A plan on the GPU; as many calls at once as there are streams, up to four: more share the GPU no better.
+def load(
+    model: SsdModel,
+    plan: bytes,
+    precision: str,  # noqa: ARG001
+    streams: int,
+    device: int = 0,
+) -> CudaEngine:
+    """A plan on the GPU of that index; as many calls at once as there are streams, up to four: more share it no better.
 
     Raises
     ------
@@ -126,11 +132,11 @@ def load(model: SsdModel, plan: bytes, precision: str, streams: int) -> CudaEngi
     from ssdrt.engines.cuda.runtime import CudaEngine
 
     facts, code, constants = compiler.load_code(plan)
-    gpu = driver.Gpu()
-    device = gpu.device()
-    if facts["architecture"] != device.architecture or facts["kernels"] != compiler.digest():
+    gpu = driver.Gpu(device)
+    architecture = gpu.device().architecture
+    if facts["architecture"] != architecture or facts["kernels"] != compiler.digest():
         raise EngineError(
-            f"this plan is for {facts['architecture']} and kernels {facts['kernels']}, not for {device.architecture} "
+            f"this plan is for {facts['architecture']} and kernels {facts['kernels']}, not for {architecture} "
             f"and {compiler.digest()}; build it again"
         )
     tactics = {batch: [from_lists(values) for values in steps] for batch, steps in facts["tactics"]}

@@ -60,12 +60,20 @@ def why_not() -> str | None:
 
 
 class Gpu:
-    """The first GPU that this process sees (CUDA_VISIBLE_DEVICES chooses another), and its primary context."""
+    """A GPU that this process sees (CUDA_VISIBLE_DEVICES hides others), and its primary context.
 
-    def __init__(self) -> None:
+    Raises
+    ------
+    EngineError: there is no such GPU.
+    """
+
+    def __init__(self, index: int = 0) -> None:
         self.driver = library()
         checked(self.driver.cuInit(0))
-        self.handle = checked(self.driver.cuDeviceGet(0))
+        count = checked(self.driver.cuDeviceGetCount())
+        if not 0 <= index < count:
+            raise EngineError(f"there is no GPU {index}: this process sees {count}, from 0 on")
+        self.handle = checked(self.driver.cuDeviceGet(index))
         self.context: Any = None
 
     def enter(self) -> None:

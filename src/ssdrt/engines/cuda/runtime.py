@@ -98,6 +98,44 @@ class CudaEngine:
             for image, one in zip(images_rgb, found, strict=True)
         ]
 
+    def detect_on_gpu(self, pixels: Any, parameters: NmsParameters) -> list[Found]:
+        """`detect` for pictures that lie on the GPU already; none of them is copied.
+
+        Parameters
+        ----------
+        pixels: (b, height, width, 3) uint8 with `__cuda_array_interface__`, C order, RGB; any size.
+
+        Raises
+        ------
+        EngineError: pixels are something else, the kernels do not know the suppression or the resizing, or as `detect`.
+        """
+        about = pixels.__cuda_array_interface__
+        shape = tuple(about["shape"])
+        if len(shape) != 4 or shape[3] != 3 or np.dtype(about["typestr"]) != np.uint8 or about.get("strides"):
+            raise EngineError(
+                f"pictures on the GPU must be (b, height, width, 3) uint8 in C order, not {shape} {about['typestr']}"
+            )
+        if not self._on_gpu(parameters):
+            raise EngineError("this suppression or resizing is not done on the GPU; give `detect` the pictures")
+        size, (height, width) = int(np.prod(shape[1:])), shape[1:3]
+        table = [(about["data"][0] + index * size, height, width) for index in range(shape[0])]
+        lane, found = self._take(), []
+        try:
+            if about.get("stream"):
+                checked(self.gpu.driver.cuStreamSynchronize(self.gpu.driver.CUstream(about["stream"])))
+            for start in range(0, len(table), BATCHES[-1]):
+                found += lane.detect_resident(table[start : start + BATCHES[-1]], parameters)
+        finally:
+            self._put(lane)
+        results = []
+        for (address, *_), one in zip(table, found, strict=True):
+            if one is None:
+                image = np.empty(shape[1:], np.uint8)
+                checked(self.gpu.driver.cuMemcpyDtoH(image.ctypes.data, address, image.nbytes))
+                one = self._on_host(image, parameters)
+            results.append(one)
+        return results
+
     def close(self) -> None:
         """Free the GPU once the last call has returned."""
         if self._free is None:
@@ -268,13 +306,20 @@ class Lane:
         if arena_grows:
             if self._arena is not None:
                 self._arena.free()
+            self._arena = None  # if there is no room for more, the next call must not take it
             self._arena = DeviceMemory(self._gpu, needed)
         if staging_grows:
             for memory in (self._host, self._device):
                 if memory is not None:
                     memory.free()
+            self._host = self._device = None
             room = staging.aligned(max(size * 5 // 4, FETCHED))
-            self._host, self._device = PinnedMemory(self._gpu, room), DeviceMemory(self._gpu, room)
+            device = DeviceMemory(self._gpu, room)
+            try:
+                self._host, self._device = PinnedMemory(self._gpu, room), device
+            except EngineError:
+                device.free()
+                raise
 
     def _rest_of(self, batch: int) -> Rest:
         if batch not in self._rest:
@@ -370,7 +415,11 @@ class Rest:
         addresses = [self._memory.address + at for at in starts]
         self.scores, self.boxes, self.lists, self.counts, self.histograms, on_gpu, _ = addresses
         self._memory.fill(0)  # the counters of candidates; `tail` leaves them so
-        self.found = PinnedMemory(engine.gpu, found)
+        try:
+            self.found = PinnedMemory(engine.gpu, found)
+        except EngineError:
+            self._memory.free()
+            raise
         self.found_at = self.found.address if batch <= MAPPED else on_gpu
 
     def free(self) -> None:

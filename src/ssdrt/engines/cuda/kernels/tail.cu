@@ -349,19 +349,25 @@ DEVICE void decide(const Tail& p, Shared& s, const Options& options, const float
     if (here) atomicOr(&s.same[kind & (HASHES - 1)][warp], 1u << lane);
   }
   __syncthreads();
-  for (int i = thread; i < BLOCK * WORDS; i += THREADS) {
-    const int mine = i & (BLOCK - 1), word = i / BLOCK;
+  // 8 earlier candidates a task, so that few candidates keep all threads busy too
+  int wide = 5;
+  while (1 << wide < count) wide++;
+  for (int i = thread; i < 1 << (2 * wide - 3); i += THREADS) {
+    const int part = i >> wide, word = part >> 2;
+    const int mine = (part & 2 ? ~i : i) & ((1 << wide) - 1);  // the last have most to do: in turns with the first
     uint32 found = 0;
-    if (mine < count && word <= mine >> 5) {
-      uint32 others = s.same[s.kinds[mine] & (HASHES - 1)][word];
-      if (word == mine >> 5) others &= (1u << (mine & 31)) - 1;
+    if (mine < count && part <= mine >> 3) {
+      const int kind = s.kinds[mine];
+      uint32 others = s.same[kind & (HASHES - 1)][word] >> (8 * (part & 3)) & 0xff;
+      if (part == mine >> 3) others &= (1u << (mine & 7)) - 1;
       while (others) {
-        const int bit = __ffs(others) - 1, other = word * 32 + bit;
+        const int bit = __ffs(others) - 1, other = part * 8 + bit;
         others &= others - 1;
-        if (s.kinds[other] == s.kinds[mine] && overlap(s.boxes[mine], s.boxes[other], options.iou_threshold)) found |= 1u << bit;
+        if ((p.classes <= HASHES || s.kinds[other] == kind) && overlap(s.boxes[mine], s.boxes[other], options.iou_threshold))
+          found |= 1u << bit;
       }
     }
-    s.rivals[word][mine] = found;
+    ((uint8*)&s.rivals[word][mine])[part & 3] = found;
   }
   if (const int mine = thread & (BLOCK - 1); mine < count) {  // THREADS / BLOCK threads a candidate
     const int same_kind = s.kinds[mine];
