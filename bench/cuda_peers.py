@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def start(row: tuple[str, str, int], args: argparse.Namespace) -> dict:
     here = [sys.executable, __file__, str(args.result), str(args.models)]
     found: dict = {}
     for kind in ("ssdrt", "ssdrt, graph's biases", "torch", *(("jax",) if name == "v1" and batch != 64 else ())):
-        if kind == "ssdrt, graph's biases" and name != "v1":
+        if kind == "ssdrt, graph's biases" and (name != "v1" or batch == 64):
             continue
         found[kind] = Contender([*here, "--contender", kind, graph, str(batch)])
     plans = sorted(args.plans.glob(f"{name}_b{batch}_*.plan")) if args.plans else []
@@ -222,25 +223,42 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
     import cuda_engine
 
     from ssdrt.engines import cuda
+    from ssdrt.pipeline import graph_parameters
 
     model = model_of(models, graph)
+    if wanted:
+        os.environ[cuda.UNTUNED] = "1"
+        model = cuda_engine.biased(model, wanted)
+        del os.environ[cuda.UNTUNED]
+    kept = LOCK.with_name(f"ssdrt_peers_{os.getppid()}_{graph}_{wanted}")
+    seconds = None
     with gpu_alone():
-        if wanted:
-            model = cuda_engine.biased(model, wanted)
-        start = time.perf_counter()
-        plan = cuda.build(model, "fp16")
-        build = time.perf_counter() - start
-        engine = cuda.load(model, plan, "fp16", 1)
-        cuda_engine.batch_time(engine, batch, repeats=1)
-        count = cuda_engine.candidates(engine)["0.3"]
+        if not kept.exists():
+            start = time.perf_counter()
+            kept.write_bytes(cuda.build(model, "fp16"))
+            seconds = round(time.perf_counter() - start, 1)
+    engine = cuda.load(model, kept.read_bytes(), "fp16", 1)
+    lane = engine._lanes[0]
+    engine.gpu.enter()
+    memory, table = cuda_engine.pictures_on_gpu(engine, batch)
+    source = lane.prepare_resident(table, replace(graph_parameters(model), score_threshold=0.3))
+    count = cuda_engine.candidates(engine)["0.3"]
+    lane.prepare_resident(table, replace(graph_parameters(model), score_threshold=0.3))
+    repeats = 20 if batch == 1 else 5
+
+    def replays() -> None:
+        for _ in range(repeats):
+            lane.replay(source, batch)
 
     def measure() -> dict:
-        found = {"us": [cuda_engine.batch_time(engine, batch, repeats=3)]}
-        if batch == 1:
-            found["host_us"] = cuda_engine.host_to_host(engine, 0.3, 100)
-        return found
+        if batch == 1:  # its staging memory is that of the other input, too
+            host = cuda_engine.host_to_host(engine, 0.3, 100)
+            lane.prepare_resident(table, replace(graph_parameters(model), score_threshold=0.3))
+        found = {"us": [cuda_engine.timed(engine, lane.stream, replays, 3) / repeats]}
+        return {**found, "host_us": host} if batch == 1 else found
 
-    return {"candidates_above_0.3": count, "build_s": round(build, 1)}, measure
+    measure()
+    return {"candidates_above_0.3": count, "build_s": seconds, "_kept": memory.size}, measure
 
 
 def torch_compiled(models: Path, graph: str, batch: int, _: Path | None):
@@ -269,10 +287,12 @@ def torch_compiled(models: Path, graph: str, batch: int, _: Path | None):
         )
 
     compiled = torch.compile(network)
-    torch.backends.cudnn.benchmark = True
     with torch.no_grad():
         start = time.perf_counter()
+        compiled(image)  # compiles
+        torch.cuda.synchronize()
         with gpu_alone():
+            torch.backends.cudnn.benchmark = True
             side = torch.cuda.Stream()
             with torch.cuda.stream(side):
                 for _ in range(3):
@@ -357,8 +377,8 @@ def jax_compiled(models: Path, graph: str, batch: int, _: Path | None):
     host = pictures(model, batch)
     image = jax.device_put(host)
     start = time.perf_counter()
-    with gpu_alone():
-        function = jax.jit(network)
+    function = jax.jit(network)
+    with gpu_alone():  # it tries kernels while it compiles
         jax.block_until_ready(function(image))
     seconds = time.perf_counter() - start
 
