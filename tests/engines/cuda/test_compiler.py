@@ -17,6 +17,7 @@ ONE_OF_EACH = (
     ("pixels.cu", "elementwise"),
     ("image.cu", "resize_image"),
     ("tail.cu", "collect<0,false,1>"),
+    ("tail.cu", "tail<0,false>"),
 )
 
 
