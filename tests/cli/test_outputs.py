@@ -1,6 +1,9 @@
 """Outputs: opened in one place, and nothing that is there for another purpose is written over."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -86,6 +89,30 @@ def test_a_name_that_begins_with_a_dash(ssdrt, here, monkeypatch):
     assert (code, err.count("\n")) == (2, 1)
     assert "is written ./-photo.png" in err
     assert ssdrt("detect", GRAPH, "./-photo.png", *REFERENCE)[0] == 0
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="root reads everything, and setpriv is not installed")
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("locked.pb", "photo.png"), "locked.pb cannot be read: Permission denied"),
+        ((GRAPH, "locked.pb"), "'locked.pb' cannot be read: Permission denied"),
+        ((GRAPH, "photo.png", "--labels", "locked.pb"), "locked.pb"),
+        ((GRAPH, "photo.png", "-o", "closed/a.png"), "'closed/a.png' cannot be written: Permission denied"),
+        ((GRAPH, "photo.png", "--json", "closed/a"), "'closed/a' cannot be written: Permission denied"),
+        ((GRAPH, "photo.png", "-o", "closed/new/"), "'closed/new/' cannot be made: Permission denied"),
+    ],
+)
+def test_what_may_not_be_read_or_written(here, words, problem):
+    """In a process that has not root's right to pass over permissions."""
+    (here / "locked.pb").touch(mode=0)
+    (here / "closed").mkdir(mode=0o555)
+    rights = "-dac_override,-dac_read_search"
+    drop = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
+    command = [*drop, sys.executable, "-m", "ssdrt", "detect", *words, *REFERENCE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert problem in done.stderr
 
 
 def test_a_list_that_is_written_at_the_end_is_not_for_cameras(ssdrt):

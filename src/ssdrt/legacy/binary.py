@@ -35,11 +35,14 @@ def read_uff(path: str | Path) -> Uff:
 
 
 def looks_like_uff(path: Path) -> bool:
-    """Whether a file is a `.uff` or a dump of one, by its name or its first bytes."""
+    """Whether a file is a `.uff` or a dump of one, by its name or its first bytes; not if it cannot be read."""
     if path.suffix.lower() == ".uff" or not path.is_file():
         return path.suffix.lower() == ".uff"
-    with path.open("rb") as file:
-        start = file.read(200)
+    try:
+        with path.open("rb") as file:
+            start = file.read(200)
+    except OSError:  # who reads it as a graph says why
+        return False
     return start.startswith(b"\x08\x01\x10\x01\x1a") or b"descriptor_core_version" in start
 
 
