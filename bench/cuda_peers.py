@@ -74,12 +74,17 @@ def main() -> None:
     rows = [ROWS[int(one)] for one in args.rows.split(",")] if args.rows else list(ROWS)
     report = {"command": " ".join(sys.argv), "includes": INCLUDES, "host_to_host": HOST, "rows": []}
     started = [(row, start(row, args)) for row in rows]
-    for index, ((name, graph, batch), contenders) in enumerate(started):
-        line: dict = {"row": name, "graph": graph, "batch": batch}
-        left = end - time.monotonic()
-        patience = time.monotonic() + max(2.0, left - 3 * (len(started) - index))
+    patience = end - 4 * len(started)  # for the rounds; nothing is measured while others get ready
+    ready = [
+        {kind: one if isinstance(one, dict) else one.wait_until_ready(patience) for kind, one in contenders.items()}
+        for _, contenders in started
+    ]
+    for (_, contenders), facts in zip(started, ready, strict=True):
         for kind, one in contenders.items():
-            line[kind] = one if isinstance(one, dict) else one.wait_until_ready(patience)
+            if "failed" in facts[kind] and not isinstance(one, dict):
+                one.end()
+    for ((name, graph, batch), contenders), facts in zip(started, ready, strict=True):
+        line: dict = {"row": name, "graph": graph, "batch": batch, **facts}
         alive = {kind: one for kind, one in contenders.items() if "ready" in line[kind]}
         samples: dict = {kind: {} for kind in alive}
         for _ in range(ROUNDS):
