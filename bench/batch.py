@@ -35,7 +35,10 @@ def main() -> None:
     with Detector.open(args.model, args.engine, "fp32") as detector:
         for cameras in args.cameras:
             frames = [draw_scene(97 * index, 1280, 720) for index in range(cameras)]
-            alone, together = [detector.detect(frame) for frame in frames], detector.detect_batch(frames)
+            alone, together = (
+                [detector.detect(frame, score_threshold=0.01) for frame in frames],
+                detector.detect_batch(frames, score_threshold=0.01),
+            )
             boxes = scores = 0.0
             for one, other in zip(alone, together, strict=True):
                 assert one.class_ids.tolist() == other.class_ids.tolist()

@@ -79,10 +79,10 @@ def main() -> None:
         )
         threading.Thread(target=_view, args=(run.board,), daemon=True).start()
         run.start()
-        faults, samples = [], []
+        faults, kept_samples = [], open(f"{folder}/samples.jsonl", "w+")  # noqa: SIM115  on disk: they would grow here
         chance, next_fault, undo = random.Random(args.seed), begin + 30, None
         while (now := time.monotonic() - begin) < args.minutes * 60:
-            samples.append(sample(now, run))
+            print(json.dumps(sample(now, run)), file=kept_samples)
             if undo is None and time.monotonic() >= next_fault and now < args.minutes * 60 - 90:
                 name = chance.choice(sorted(FAULTS))
                 do, seconds, back = FAULTS[name]
@@ -98,6 +98,9 @@ def main() -> None:
         detected = run.detected
         run.close()
         network.close()
+        kept_samples.seek(0)
+        samples = [json.loads(line) for line in kept_samples]
+        kept_samples.close()
         lines = len([json.loads(line) for line in Path(f"{folder}/found.jsonl").read_text().splitlines()])
     result = {
         "command": "python " + " ".join(sys.argv),
