@@ -107,6 +107,8 @@ def with_delimiters(data: bytearray, delimiter: bytes) -> bytes:
                 break
             body = LENGTH.search(data, 0, max(head, 0))
             size = head + 4 + (int(body[1]) if body else 0)
+            if len(data) < size:
+                break
             whole += data[:size]
         else:  # something is lost: FFmpeg looks for the next packet in the same way
             size = data.find(b"$") if b"$" in data else len(data)
