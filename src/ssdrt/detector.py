@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
-from ssdrt.engines.base import Engine, pick_engine
+from ssdrt.engines.base import DetectingEngine, Engine, pick_engine
 from ssdrt.errors import LabelError, SsdrtError
 from ssdrt.labels import read_labels
 from ssdrt.model import LabelMap, Pair, SsdModel
@@ -191,8 +191,10 @@ class Detector:
         found: dict[int, Detections] = {}
         for size, indices in alike.items():
             chosen_pictures = [pictures[index] for index in indices]
-            streams = 1 if len(indices) == 1 else self.streams
-            model, engine = self._network(size, chosen_pictures[0].shape[:2], streams)
+            shape = chosen_pictures[0].shape[:2]
+            model, engine = self._network(size, shape, 1)
+            if len(indices) > 1 and not isinstance(engine, DetectingEngine):  # which takes several by itself
+                model, engine = self._network(size, shape, self.streams)
             found |= zip(indices, detect_pictures(model, engine, chosen_pictures, chosen, self._labels), strict=True)
         return [found[index] for index in range(len(pictures))]
 
