@@ -24,12 +24,16 @@ import numpy as np
 
 from ssdrt.detector import Detector
 from ssdrt.engines import cuda
-from ssdrt.engines.cuda import ends
+from ssdrt.engines.cuda import ends, stem
 from ssdrt.engines.cuda.driver import DeviceMemory, checked
+from ssdrt.engines.cuda.plan import Convolution, Depthwise, Separable
 from ssdrt.graph import read_graph
 from ssdrt.pipeline import graph_parameters
 from ssdrt.recover import recover
 from ssdrt.sources.photo import read_photo
+
+MEMORY, MATRIX = 4.26e12, 746e12
+"""Bytes a second of a copy, and operations a second of a large fp16 product, as measured on an H200."""
 
 AT_ONCE = 10
 """Replays between two events, so that the time of a start from Python is hidden."""
@@ -227,15 +231,45 @@ def tail_time(engine, batch: int, threshold: float) -> dict:
     return {**row, "tail": round(row["whole"] - row["network"], 2)}
 
 
+def floors(plan, batch: int) -> dict:
+    """(what, whether it is one kernel for a depthwise convolution and a 1x1) -> least microseconds: every value that it
+    reads or writes once at MEMORY, or its products at MATRIX, whichever takes longer."""
+
+    def least(source, target, weights, dense) -> float:
+        pixels = batch * target.height * target.width
+        numbers = batch * source.height * source.width * source.channels + pixels * target.channels + weights.size
+        return round(1e6 * max(2 * numbers / MEMORY, 2 * pixels * weights.size / MATRIX if dense else 0), 1)
+
+    found = {}
+    for step in plan.steps:
+        parts = [step.depthwise, step.point] if isinstance(step, Separable) else [step]
+        for part in parts:
+            if isinstance(part, (Convolution, Depthwise)):
+                dense = isinstance(part, Convolution)
+                found[part.name, False] = least(part.source, part.target, part.weights, dense)
+        if isinstance(step, Separable):
+            found[step.name, True] = least(step.source, step.target, step.point.weights, True)
+    front = plan.steps[: stem.STEPS]
+    pixels, target = plan.image.height * plan.image.width, front[-1].target
+    products = sum(
+        2 * one.target.height * one.target.width * (one.point if isinstance(one, Separable) else one).weights.size
+        for one in front
+        if isinstance(one, (Convolution, Separable))
+    )
+    moved = 3 * pixels + 2 * target.height * target.width * target.channels
+    found["stem", False] = round(1e6 * batch * max(moved / MEMORY, products / MATRIX), 1)
+    return found
+
+
 def kernel_times(engine, batch: int) -> list:
-    """[what, kernel, blocks, microseconds] of each kernel alone, ten in a row."""
+    """[what, kernel, blocks, microseconds, least microseconds, ratio] of each kernel alone, ten in a row."""
     lane = engine._lanes[0]
     engine.gpu.enter()
     memory, table = pictures_on_gpu(engine, batch)
     source = lane.prepare_resident(table, replace(graph_parameters(engine.model), score_threshold=0.3))
     lane.replay(source, batch)
     lane.stream.wait()
-    rows = []
+    rows, limits = [], floors(engine.plan, batch)
     for launch in lane.launches(source, batch):
 
         def work(launch=launch):
@@ -247,7 +281,9 @@ def kernel_times(engine, batch: int) -> list:
         graph = lane.stream.end()
         us = timed(engine, lane.stream, lambda graph=graph: lane.stream.replay(graph), 5) / 10
         engine.gpu.driver.cuGraphExecDestroy(graph)
-        rows.append([launch.step[-60:], launch.name, launch.grid[0] * launch.grid[1], round(us, 2)])
+        least = limits.get((launch.step, launch.name.startswith("separable")))
+        ratio = round(us / least, 2) if least else None
+        rows.append([launch.step[-60:], launch.name, launch.grid[0] * launch.grid[1], round(us, 2), least, ratio])
     memory.free()
     return rows
 

@@ -131,7 +131,7 @@ def test_depthwise(bench, size, window, strides, pads, dilations, batch):  # noq
     weights = normal(*window, 40, scale=0.4)
     source, target = view(0, *size, 40), view(1, height, width, 40, 56, 8)
     step = Depthwise("d", source, target, weights, normal(40), strides, pads, dilations, Finish("relu6"))
-    check(bench, step, batch, [size[0] * size[1] * 40, height * width * 56])
+    check(bench, step, batch, [size[0] * size[1] * 40, height * width * 56], 4e-3)  # fp16 sums where they are a choice
 
 
 @pytest.mark.parametrize("batch", [1, 5, 40])

@@ -14,6 +14,8 @@ from ssdrt.engines import reference
 from ssdrt.engines.cuda.executor import run_plan
 from ssdrt.engines.cuda.plan import Convolution, Depthwise, reads
 from ssdrt.engines.cuda.planner import plan_network
+from ssdrt.engines.cuda.tactics import Tactic
+from ssdrt.engines.cuda.tuner import best_pair
 from ssdrt.graph import read_graph
 from ssdrt.model import Concat, Conv, DepthwiseConv
 from ssdrt.postprocess import convert_scores
@@ -104,3 +106,11 @@ def test_graphs(entry, tmp_path):
         assert all(view.buffer in written for view in reads(step))
         assert isinstance(step, (Convolution, Depthwise)) or step.target.channels % 8 == 0
         written.add(step.target.buffer)
+
+
+def test_the_fastest_first_kernel_meets_the_fastest_second_one():
+    a, b, c, d = (Tactic(name) for name in "abcd")
+    pairs = {Tactic("apart", inner=pair): time for pair, time in (((a, b), 5.0), ((a, c), 3.0), ((d, b), 4.0))}
+    assert best_pair({**pairs, Tactic("together"): 1.0}) == Tactic("apart", inner=(d, c))
+    assert best_pair({**pairs, Tactic("apart", inner=(d, c)): 2.0}) is None
+    assert best_pair({Tactic("together"): 1.0}) is None

@@ -245,7 +245,7 @@ def encode(gpu: Gpu, launch: Launch) -> None:
             [driver.cuuint64_t(size) for size in source.sizes],
             [driver.cuuint64_t(pitch) for pitch in source.pitches],
             [driver.cuuint32_t(size) for size in source.box],
-            [driver.cuuint32_t(1)] * len(source.sizes),
+            [driver.cuuint32_t(step) for step in source.steps or (1,) * len(source.sizes)],
             driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
             swizzle.CU_TENSOR_MAP_SWIZZLE_128B if source.swizzled else swizzle.CU_TENSOR_MAP_SWIZZLE_NONE,
             driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_128B,

@@ -25,7 +25,7 @@ from ssdrt.engines.cuda.plan import (
     Step,
     View,
 )
-from ssdrt.engines.cuda.tactics import Tactic
+from ssdrt.engines.cuda.tactics import Tactic, box_of, is_point
 
 ACTIVATIONS = {"none": 0, "relu": 0, "relu6": 0, "hard_sigmoid": 1, "hard_swish": 2, "sigmoid": 3, "swish": 4}
 OPERATIONS = {
@@ -61,6 +61,7 @@ class Map:
     pitches: tuple[int, ...]
     box: tuple[int, ...]
     swizzled: bool
+    steps: tuple[int, ...] = ()  # of each dimension, where not 1: a strided box spans the elements it leaves out, too
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,19 @@ class FinishStruct(ctypes.Structure):
     """`Finish` of common.cuh."""
 
     _fields_ = (("activation", c_int), ("low", c_float), ("high", c_float), ("scale", c_float))
+
+
+class WindowStruct(ctypes.Structure):
+    """`Window` of hopper.cu."""
+
+    _fields_ = (
+        *((name, c_int) for name in ("width", "height", "images", "bytes")),
+        *((name, c_int) for name in ("stride_y", "stride_x", "pad_y", "pad_x", "gap_y", "gap_x")),
+        *(
+            (name, DividerStruct)
+            for name in ("of_width", "of_pixels", "of_across", "of_down", "of_channels", "of_window")
+        ),
+    )
 
 
 class ConvolutionStruct(ctypes.Structure):
@@ -156,7 +170,8 @@ class ProductStruct(ctypes.Structure):
         *((name, c_uint) for name in ("depthwise_low", "depthwise_high")),
         ("finish", FinishStruct),
         *((name, DividerStruct) for name in ("of_image", "of_row", "of_tile", "of_height", "of_strip")),
-        ("unused", ctypes.c_ubyte * 60),
+        ("window", WindowStruct),
+        ("unused", ctypes.c_ubyte * 8),
     )
 
 
@@ -284,14 +299,15 @@ def convolution(build: Builder, index: str, step: Convolution, tactic: Tactic) -
 
 
 def _product(build: Builder, key: str, step: Convolution, tactic: Tactic) -> ProductStruct:
-    """What both kernels of hopper.cu need of a 1x1 convolution."""
+    """What both kernels of hopper.cu need of a convolution."""
     target, columns, wide = step.target, step.target.channels, tactic.columns
     tiles = -(-columns // wide)
     parameters = ProductStruct(
-        weights=build.constant(f"{key} tiles {wide}", lambda: pack_tiles(step.weights[0, 0], wide)),
+        weights=build.constant(f"{key} tiles {wide}", lambda: pack_tiles(step.weights, wide)),
         bias=build.constant(f"{key} bias {wide}", lambda: np.pad(step.bias, (0, tiles * wide - columns))),
         target=build.address(target), target_image=build.image(target), target_stride=target.stride,
-        pixels=build.batch * target.height * target.width, columns=columns, steps=-(-step.source.channels // 64),
+        pixels=build.batch * target.height * target.width, columns=columns,
+        steps=step.weights.shape[0] * step.weights.shape[1] * -(-step.source.channels // 64),
         column_tiles=tiles // tactic.parts, finish=finish_struct(step.finish),
         of_image=divider(target.height * target.width), of_row=divider(target.width),
         of_tile=divider(tiles // tactic.parts), of_height=divider(target.height), of_strip=divider(1),
@@ -306,15 +322,39 @@ def _product(build: Builder, key: str, step: Convolution, tactic: Tactic) -> Pro
 
 
 def product(build: Builder, index: str, step: Convolution, tactic: Tactic) -> Launch:
-    """A 1x1 convolution by wgmma: as many blocks as there are multiprocessors, or tiles."""
+    """A convolution by wgmma: as many blocks as the multiprocessors hold, or as there are tiles."""
     source, parameters = step.source, _product(build, index, step, tactic)
-    parameters.row_tiles = -(-parameters.pixels // 128)
-    sizes, pitch = (source.channels, parameters.pixels), 2 * source.stride
+    address, pitch = build.address(source), 2 * source.stride
+    if is_point(step):
+        parameters.row_tiles = -(-parameters.pixels // 128)
+        where = Map(address, (source.channels, parameters.pixels), (pitch,), (64, 128), swizzled=True)
+    else:
+        parameters.row_tiles, parameters.window, where = _window(build, step)
+    blocks = min(parameters.row_tiles * parameters.column_tiles, PROCESSORS * tactic.resident)
     return Launch(
-        "hopper.cu", tactic.kernel, (min(parameters.row_tiles * parameters.column_tiles, PROCESSORS), 1),
-        tactic.threads, parameters, tactic.shared, step=step.name,
-        map=Map(build.address(source), sizes, (pitch,), (64, 128), swizzled=True),
+        "hopper.cu", tactic.kernel, (blocks, 1), tactic.threads, parameters, tactic.shared, step=step.name, map=where
+    )
+
+
+def _window(build: Builder, step: Convolution) -> tuple[int, WindowStruct, Map]:
+    """(tiles of pixels, what a kernel needs of a window, what the copy engine is told) where pixels meet neighbours."""
+    source, target, (stride_y, stride_x) = step.source, step.target, step.strides
+    width, height, images = box_of(target, build.batch)
+    across, down = -(-target.width // width), -(-target.height // height)
+    window = WindowStruct(
+        width=width, height=height, images=images, bytes=128 * width * height * images,
+        stride_y=stride_y, stride_x=stride_x, pad_y=step.pads[0], pad_x=step.pads[1],
+        gap_y=step.dilations[0], gap_x=step.dilations[1],
+        of_width=divider(width), of_pixels=divider(width * height), of_across=divider(across), of_down=divider(down),
+        of_channels=divider(-(-source.channels // 64)), of_window=divider(step.weights.shape[1]),
     )  # fmt: skip
+    pitch = 2 * source.stride
+    where = Map(
+        build.address(source), (source.channels, source.width, source.height, build.batch),
+        (pitch, pitch * source.width, 2 * build.image(source)),
+        (64, (width - 1) * stride_x + 1, (height - 1) * stride_y + 1, images), True, (1, stride_x, stride_y, 1),
+    )  # fmt: skip
+    return across * down * -(-build.batch // images), window, where
 
 
 def separable(build: Builder, index: str, step: Separable, tactic: Tactic) -> Launch:
@@ -342,26 +382,27 @@ def separable(build: Builder, index: str, step: Separable, tactic: Tactic) -> La
     pitches = (2 * source.stride, 2 * source.stride * source.width)
     clusters = min(parameters.row_tiles * parameters.column_tiles, PROCESSORS // tactic.parts)
     return Launch(
-        "hopper.cu", tactic.kernel, (clusters * tactic.parts, 1), tactic.threads, parameters, tactic.shared,
-        tactic.parts, step.name,
+        "hopper.cu", tactic.kernel, (clusters * tactic.parts, 1), tactic.threads,
+        parameters, tactic.shared, tactic.parts, step.name,
         Map(build.address(source), sizes, pitches, (64, width + 2, tactic.rows + 2), swizzled=False),
     )  # fmt: skip
 
 
 def depthwise(build: Builder, index: str, step: Depthwise, tactic: Tactic) -> Launch:
-    """A depthwise convolution; tactic.columns neighbouring pixels a thread."""
+    """A depthwise convolution; tactic.columns neighbouring pixels a thread, of tactic.rows rows where it is said."""
     source, target = step.source, step.target
-    strips = -(-target.width // tactic.columns)
-    work = build.batch * target.height * strips * (target.channels // 8)
+    strips, rows = -(-target.width // tactic.columns), -(-target.height // max(tactic.rows, 1))
+    work = build.batch * rows * strips * (target.channels // 8)
+    kind = np.dtype(np.float16 if "halves" in tactic.kernel else np.float32)
     parameters = DepthwiseStruct(
         source=build.address(source), target=build.address(target),
-        weights=build.constant(f"{index} weights", lambda: step.weights),
-        bias=build.constant(f"{index} bias", lambda: step.bias),
+        weights=build.constant(f"{index} weights {kind.name}", lambda: step.weights.astype(kind)),
+        bias=build.constant(f"{index} bias {kind.name}", lambda: step.bias.astype(kind)),
         source_image=build.image(source), target_image=build.image(target), strips=work, channels=target.channels,
         height=source.height, width=source.width, target_height=target.height, target_width=target.width,
         source_stride=source.stride, target_stride=target.stride, pad_y=step.pads[0], pad_x=step.pads[1],
         finish=finish_struct(step.finish), of_chunks=divider(target.channels // 8), of_strips=divider(strips),
-        of_rows=divider(target.height),
+        of_rows=divider(rows),
     )  # fmt: skip
     return Launch("depthwise.cu", tactic.kernel, (-(-work // 128), 1), 128, parameters, step=step.name)
 

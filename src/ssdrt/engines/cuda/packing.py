@@ -28,12 +28,14 @@ def column_order(columns: int) -> NDArray[np.int64]:
 
 
 def pack_tiles(weights: Floats, tile: int) -> NDArray[np.float16]:
-    """(in, out) weights of a 1x1 as (column tiles, K steps, tile columns, 8 chunks, 8) fp16, chunk c of column n at
-    place c ^ (n & 7): see hopper.cu."""
-    columns = weights.shape[1]
-    steps, tiles = -(-len(weights) // 64), -(-columns // tile)
-    filled = np.zeros((steps * 64, tiles * tile), np.float16)
-    filled[: len(weights), :columns] = np.clip(weights, -65504, 65504)
+    """(kh, kw, in, out) as (column tiles, K steps, tile columns, 8 chunks, 8) fp16, chunk c of column n at place
+    c ^ (n & 7); K steps are 64 channels of a place of the window: see hopper.cu."""
+    *window, channels, columns = weights.shape
+    places = int(np.prod(window))
+    steps, tiles = places * -(-channels // 64), -(-columns // tile)
+    spread = np.zeros((places, -(-channels // 64) * 64, tiles * tile), np.float16)
+    spread[:, :channels, :columns] = np.clip(weights, -65504, 65504).reshape(places, channels, columns)
+    filled = spread.reshape(steps * 64, tiles * tile)
     ordered = filled[:, column_order(tiles * tile)].reshape(steps, 8, 8, tiles, tile).transpose(3, 0, 4, 1, 2)
     column = np.arange(tile)[:, None]
     return np.ascontiguousarray(ordered[:, :, column, np.arange(8)[None] ^ (column & 7)])

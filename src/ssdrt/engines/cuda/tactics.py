@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssdrt.engines.cuda.plan import Convolution, Depthwise, Enlarge, Finish, GlobalPool, Plan, Pool, Separable, Step
+from ssdrt.engines.cuda.plan import (
+    Convolution,
+    Depthwise,
+    Enlarge,
+    Finish,
+    GlobalPool,
+    Plan,
+    Pool,
+    Separable,
+    Step,
+    View,
+)
 
 
 @dataclass(frozen=True)
 class Tactic:
     """A kernel (its C++ name), the rows and columns of a block's tile, its threads, its bytes of dynamic shared memory,
-    and how many blocks of a cluster share one tile."""
+    how many blocks of a cluster share one tile, and, of kernels that stay for many tiles, how many blocks a
+    multiprocessor holds."""
 
     kernel: str
     rows: int = 0
@@ -18,6 +30,7 @@ class Tactic:
     threads: int = 128
     shared: int = 0
     parts: int = 1
+    resident: int = 1
     inner: tuple[Tactic, ...] = ()  # of the two kernels of a `Separable` that is not one
 
 
@@ -67,11 +80,12 @@ def tactics(step: Step, batch: int, device: Device) -> list[Tactic]:
 
 def _convolution(step: Convolution, batch: int, device: Device) -> list[Tactic]:
     pixels, columns = batch * step.target.height * step.target.width, step.target.channels
-    point = step.weights.shape[:2] == (1, 1) and step.strides == (1, 1) and not any(step.pads)
+    point = is_point(step)
     k_steps = -(-step.weights.shape[0] * step.weights.shape[1] * step.weights.shape[2] // 32)
     found: list[tuple[float, Tactic]] = []
-    if device.generation == 90 and point:
-        found += _products(step, pixels, columns, device)
+    window_fits = step.source.channels >= 32 and max(step.strides) <= 2
+    if device.generation == 90 and (point or window_fits):
+        found += _products(step, pixels, columns, batch, device)
     slots = 4 if device.generation >= 80 else 2
     for rows, wide, warp_rows, warp_columns in TILES:
         blocks = -(-pixels // rows) * -(-columns // wide)
@@ -97,30 +111,58 @@ def _convolution(step: Convolution, batch: int, device: Device) -> list[Tactic]:
     return [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
 
 
-PRODUCTS = (256, 224, 192, 160, 128, 96, 64)
-"""Columns of a tile of `product`."""
+PRODUCTS = ((256, 4, 1), (224, 4, 1), (192, 4, 1), (160, 4, 1), (128, 4, 1), (96, 4, 1), (64, 4, 1))
+PRODUCTS_OF_TWO = ((128, 3, 2), (96, 3, 2), (64, 4, 2))
+"""Columns and slots of a tile of `product`, and how many of its blocks a multiprocessor holds."""
 
 
-def _products(step: Convolution, pixels: int, columns: int, device: Device) -> list[tuple[float, Tactic]]:
-    """By wgmma; the two widths that waste least."""
-    found = []
-    k_steps = -(-step.source.channels // 64)
-    plain = "true" if _is_plain(step.finish) else "false"
-    for wide in PRODUCTS:
-        column_tiles = -(-columns // wide)
-        tiles = -(-pixels // 128) * column_tiles
-        shared = 4 * (128 + wide) * 128 + 4 * column_tiles * wide + 64 + 1024
-        waves = -(-tiles // device.processors)
-        # Cycles over 8: products of a step, the epilogue, filling the pipeline; in the unit of the other estimates.
-        cost = waves * (k_steps * (wide + 32) + 1.5 * wide + 250) * 0.55
-        if tiles < device.processors // 2:
-            cost *= 4  # too few blocks to hide how long each of them waits
-        if shared <= device.shared:
-            found.append((cost, Tactic(f"product<{wide},4,{plain}>", 128, wide, 288, shared)))
-    return sorted(found, key=lambda one: one[0])[:2]
+def _products(step: Convolution, pixels: int, columns: int, batch: int, device: Device) -> list[tuple[float, Tactic]]:
+    """By wgmma; of each kind the two widths that waste least."""
+    point, plain = is_point(step), "true" if is_plain(step.finish) else "false"
+    k_steps = step.weights.shape[0] * step.weights.shape[1] * -(-step.source.channels // 64)
+    row_tiles = -(-pixels // 128)
+    if not point:
+        width, height, images = box_of(step.target, batch)
+        row_tiles = -(-step.target.width // width) * -(-step.target.height // height) * -(-batch // images)
+    kinds = []
+    for kind in (PRODUCTS, PRODUCTS_OF_TWO):
+        found = []
+        for wide, slots, resident in kind:
+            column_tiles = -(-columns // wide)
+            tiles = row_tiles * column_tiles
+            shared = slots * (128 + wide) * 128 + 4 * column_tiles * wide + 16 * slots + 1024
+            waves = -(-tiles // (device.processors * resident)) * resident
+            # Cycles over 8: products of a step, the epilogue, filling the pipeline; in the unit of the other estimates.
+            cost = waves * (k_steps * (wide + 32) + (1.5 * wide + 250) / resident) * 0.55
+            if tiles < device.processors // 2:
+                cost *= 4  # too few blocks to hide how long each of them waits
+            if shared <= device.shared // resident - 1024 * (resident - 1):
+                name = f"product<{wide},{slots},{resident},{plain},{'false' if point else 'true'}>"
+                found.append((cost, Tactic(name, 128, wide, 288, shared, resident=resident)))
+        kinds += sorted(found, key=lambda one: one[0])[:2]
+    return kinds
 
 
-def _is_plain(finish: Finish) -> bool:
+def box_of(target: View, batch: int) -> tuple[int, int, int]:
+    """(width, height, pictures) of the box of at most 128 pixels that covers a batch with the fewest boxes."""
+    best = (1 << 40, (1, 1, 1))
+    for width in {-(-target.width // parts) for parts in range(1, target.width + 1)}:
+        for height in {-(-target.height // parts) for parts in range(1, target.height + 1)}:
+            if width * height <= 128:
+                whole = (width, height) == (target.width, target.height)
+                images = min(128 // (width * height), batch) if whole else 1
+                count = -(-target.width // width) * -(-target.height // height) * -(-batch // images)
+                best = min(best, (count, (width, height, images)))
+    return best[1]
+
+
+def is_point(step: Convolution) -> bool:
+    """Whether each output pixel depends on the input pixel at its place alone."""
+    return step.weights.shape[:2] == (1, 1) and step.strides == (1, 1) and not any(step.pads)
+
+
+def is_plain(finish: Finish) -> bool:
+    """Whether a sum ends with nothing but limits."""
     return finish.residual is None and finish.scale == 1 and finish.activation in ("none", "relu", "relu6")
 
 
@@ -135,8 +177,8 @@ def _separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
         device.generation == 90
         and (depthwise.weights.shape[:2], depthwise.strides, depthwise.pads, depthwise.dilations)
         == ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
-        and _is_plain(depthwise.finish)
-        and _is_plain(point.finish)
+        and is_plain(depthwise.finish)
+        and is_plain(point.finish)
         and point.target.channels <= 1024
     )
     if not fits:
@@ -180,4 +222,12 @@ def _depthwise(step: Depthwise, batch: int, device: Device) -> list[Tactic]:
         if work >= 1024 * device.processors
         else [1, 2, 4]
     )
-    return [Tactic(f"depthwise<{','.join(map(str, (*numbers, n)))}>", columns=n) for n in along]
+    floats = [Tactic(f"depthwise<{','.join(map(str, (*numbers, n)))}>", columns=n) for n in along]
+    small = numbers in ((3, 3, 1, 1, 1, 1), (3, 3, 2, 2, 1, 1)) and is_plain(step.finish)
+    if not small or device.generation < 90:
+        return floats
+    shapes = ((4, 1), (2, 2), (4, 2)) if step.strides == (1, 1) else ((2, 1), (2, 2), (1, 1))
+    halves = [
+        Tactic(f"depthwise_halves<{step.strides[0]},{wide},{rows}>", columns=wide, rows=rows) for wide, rows in shapes
+    ]
+    return [*halves, *floats]

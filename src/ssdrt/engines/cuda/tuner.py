@@ -16,7 +16,7 @@ BATCHES = (1, 8, 64, 256)
 """Batch sizes that are measured; one in between takes what the nearest larger one took."""
 
 ROUND = 8  # runs of a kernel in one recording
-ROUNDS = 3  # recordings, of which the fastest counts
+ROUNDS = 4  # recordings, of which the fastest counts
 
 
 def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -> dict[int, list[Tactic]]:
@@ -40,17 +40,28 @@ def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -
         measuring = _Measuring(gpu, plan, batch, steps, stream, functions)
         best[batch] = []
         for index, candidates in enumerate(steps):
-            times = {}
-            for tactic in candidates:
-                if time.monotonic() < deadline and len(candidates) > 1:
-                    times[tactic] = measuring.microseconds(index, tactic)
-                advance(1)
+            times = measuring.microseconds(index, candidates) if time.monotonic() < deadline else {}
+            pair = best_pair(times)
+            if pair is not None:
+                times |= measuring.microseconds(index, [pair, min(times, key=times.__getitem__)])
+            advance(len(candidates))
             best[batch].append(min(times, key=times.__getitem__) if times else candidates[0])
         measuring.free()
     stream.destroy()
     for module in modules:
         gpu.driver.cuModuleUnload(module)
     return best
+
+
+def best_pair(times: dict[Tactic, float]) -> Tactic | None:
+    """The fastest first kernel with the fastest second one, if they were not measured together."""
+    pairs = {tactic.inner: time for tactic, time in times.items() if tactic.inner}
+    if not pairs:
+        return None
+    usual = next(iter(pairs))
+    first = min((pair for pair in pairs if pair[1] == usual[1]), key=pairs.__getitem__)[0]
+    second = min((pair for pair in pairs if pair[0] == usual[0]), key=pairs.__getitem__)[1]
+    return None if (first, second) in pairs else Tactic("apart", inner=(first, second))
 
 
 def _compiled(
@@ -83,9 +94,13 @@ class _Measuring:
         places = Memory(tuple(self._arena.address + offset for offset in offsets), self._weights.address)
         self._builder = Builder(plan, batch, places, constants)
 
-    def microseconds(self, index: int, tactic: Tactic) -> float:
-        """Of one run, the fastest of a few recordings."""
-        return time_launches(self._gpu, self._stream, self._functions, self._builder.launches(index, tactic))
+    def microseconds(self, index: int, candidates: list[Tactic]) -> dict[Tactic, float]:
+        """Of one run of each. They take turns, because a GPU that gets warm slows down."""
+        if len(candidates) == 1:
+            return dict.fromkeys(candidates, 0.0)
+        launches = [self._builder.launches(index, tactic) for tactic in candidates]
+        found = time_launches(self._gpu, self._stream, self._functions, launches)
+        return dict(zip(candidates, found, strict=True))
 
     def free(self) -> None:
         """Give the memory back."""
@@ -94,24 +109,28 @@ class _Measuring:
         self._arena.free()
 
 
-def time_launches(gpu: Gpu, stream: Stream, functions: dict[Any, Any], launches: list[Launch]) -> float:
-    """Microseconds of launches in a row, from a recording of several rows."""
+def time_launches(gpu: Gpu, stream: Stream, functions: dict[Any, Any], candidates: list[list[Launch]]) -> list[float]:
+    """Microseconds of each list of launches, in a row; the fastest of a few recordings of several rows."""
     driver = gpu.driver
-    stream.begin()
-    for _ in range(ROUND):
-        for launch in launches:
-            stream.launch(functions, launch, overlapping=True)
-    graph = stream.end()
+    graphs = []
+    for launches in candidates:
+        stream.begin()
+        for _ in range(ROUND):
+            for launch in launches:
+                stream.launch(functions, launch, overlapping=True)
+        graphs.append(stream.end())
+        stream.replay(graphs[-1])
     begin, end = (checked(driver.cuEventCreate(0)) for _ in range(2))
-    stream.replay(graph)
-    fastest = float("inf")
+    fastest = [float("inf")] * len(graphs)
     for _ in range(ROUNDS):
-        checked(driver.cuEventRecord(begin, stream.handle))
-        stream.replay(graph)
-        checked(driver.cuEventRecord(end, stream.handle))
-        checked(driver.cuEventSynchronize(end))
-        fastest = min(fastest, 1e3 * checked(driver.cuEventElapsedTime(begin, end)) / ROUND)
-    driver.cuGraphExecDestroy(graph)
+        for index, graph in enumerate(graphs):
+            checked(driver.cuEventRecord(begin, stream.handle))
+            stream.replay(graph)
+            checked(driver.cuEventRecord(end, stream.handle))
+            checked(driver.cuEventSynchronize(end))
+            fastest[index] = min(fastest[index], 1e3 * checked(driver.cuEventElapsedTime(begin, end)) / ROUND)
+    for graph in graphs:
+        driver.cuGraphExecDestroy(graph)
     for event in (begin, end):
         driver.cuEventDestroy(event)
     return fastest

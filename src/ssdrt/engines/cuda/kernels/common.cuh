@@ -57,6 +57,29 @@ DEVICE uint4 packed(const float (&v)[8]) {
 DEVICE uint4 load16(const half_t* from) { return *(const uint4*)from; }
 DEVICE void store16(half_t* to, const uint4& value) { *(uint4*)to = value; }
 
+// --- pairs of fp16 numbers, from sm_80 on ----------------------------------------------------------------------------
+
+DEVICE uint32 multiply_add(uint32 a, uint32 b, uint32 c) {
+  uint32 d;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+
+DEVICE uint32 limited(uint32 v, uint32 low, uint32 high) {
+  asm("max.f16x2 %0, %0, %1;" : "+r"(v) : "r"(low));
+  asm("min.f16x2 %0, %0, %1;" : "+r"(v) : "r"(high));
+  return v;
+}
+
+DEVICE void multiply_add(uint4& sum, const uint4& a, const uint4& b) {
+  sum.x = multiply_add(a.x, b.x, sum.x), sum.y = multiply_add(a.y, b.y, sum.y);
+  sum.z = multiply_add(a.z, b.z, sum.z), sum.w = multiply_add(a.w, b.w, sum.w);
+}
+
+DEVICE uint4 limited(const uint4& v, uint32 low, uint32 high) {
+  return make_uint4(limited(v.x, low, high), limited(v.y, low, high), limited(v.z, low, high), limited(v.w, low, high));
+}
+
 // --- the end of a sum: an activation, then a factor. The codes are those of `ACTIVATIONS` in launch.py --------------
 
 struct Finish {

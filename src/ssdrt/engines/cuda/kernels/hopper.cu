@@ -1,9 +1,17 @@
-// For sm_90a: 1x1 convolutions, and depthwise 3x3 with the 1x1 behind it as one kernel. Weights lie as tiles of COLUMNS
-// rows of 64 numbers, swizzled by 128 bytes as wgmma wants them, so that one plain bulk copy brings a tile.
+// For sm_90a: convolutions, and depthwise 3x3 with the 1x1 behind it as one kernel. Weights lie as tiles of COLUMNS rows of
+// 64 numbers, swizzled by 128 bytes as wgmma wants them, so that one plain bulk copy brings a tile.
 #include "hopper.cuh"
 
+// A convolution with a window: a tile is a box of `width` x `height` pixels of `images` pictures, at most 128, and a step
+// brings what they need of 64 channels at one place of the window. The copy engine's zeros are the border.
+struct Window {
+  int width, height, images, bytes;  // of a box
+  int stride_y, stride_x, pad_y, pad_x, gap_y, gap_x;
+  Divider of_width, of_pixels, of_across, of_down, of_channels, of_window;  // of a box; boxes beside and below each other;
+};                                                                         // steps of a place; places beside each other
+
 struct Product {
-  TensorMap map;  // of the source: (channels, pixels), or (channels, width, rows of the batch)
+  TensorMap map;  // of the source: (channels, pixels), (channels, width, rows of the batch), or (channels, width, height, batch)
   const uint8* weights;
   const float* bias;
   const half_t* depthwise_weights;  // [9][channels up to a multiple of 64]
@@ -17,6 +25,7 @@ struct Product {
   uint32 depthwise_low, depthwise_high;  // limits of the depthwise sums, twice each
   Finish finish;
   Divider of_image, of_row, of_tile, of_height, of_strip;  // of_strip: tiles beside each other
+  Window window;
 };
 
 // Where a pixel of the batch is stored, and what is added to it.
@@ -27,15 +36,20 @@ struct Place {
 };
 
 template <bool PLAIN>
-DEVICE Place place_of(const Product& p, int pixel, bool inside) {
-  const int image = quotient(pixel, p.of_image), place = pixel - image * p.of_image.divisor;
-  Place at = {p.target + image * p.target_image + (long long)place * p.target_stride, nullptr, inside};
+DEVICE Place place_of(const Product& p, int image, int pixel, bool inside) {
+  Place at = {p.target + image * p.target_image + (long long)pixel * p.target_stride, nullptr, inside};
   if (!PLAIN && p.residual) {
-    const int y = quotient(place, p.of_row), x = place - y * p.of_row.divisor;
+    const int y = quotient(pixel, p.of_row), x = pixel - y * p.of_row.divisor;
     const int from = (y >> p.residual_shift) * p.residual_width + (x >> p.residual_shift);
     at.residual = p.residual + image * p.residual_image + (long long)from * p.residual_stride;
   }
   return at;
+}
+
+template <bool PLAIN>
+DEVICE Place place_of(const Product& p, int pixel_of_batch, bool inside) {
+  const int image = quotient(pixel_of_batch, p.of_image);
+  return place_of<PLAIN>(p, image, pixel_of_batch - image * p.of_image.divisor, inside);
 }
 
 // Bias, residual, activation and store of one warp's 16 rows, two a thread. The bias lies in shared memory and serves
@@ -77,10 +91,10 @@ DEVICE void bias_to_shared(const Product& p, uint32 to, int count, int threads) 
   for (int i = threadIdx.x; i < count / 4; i += threads) shared16(to + i * 16, *(const uint4*)(p.bias + i * 4));
 }
 
-// 1x1 convolutions: 128 pixels x COLUMNS channels a tile, a ring of SLOTS steps, two warpgroups that multiply, one warp
-// that loads; a block takes every gridDim.x-th tile.
-template <int COLUMNS, int SLOTS, bool PLAIN>
-__global__ void __launch_bounds__(288, 1) product(const __grid_constant__ Product p) {
+// 128 pixels x COLUMNS channels a tile, a ring of SLOTS steps, two warpgroups that multiply, one warp that loads; a block
+// takes every gridDim.x-th tile. RESIDENT blocks of a multiprocessor: of two, one stores while the other multiplies.
+template <int COLUMNS, int SLOTS, int RESIDENT, bool PLAIN, bool WINDOW>
+__global__ void __launch_bounds__(288, RESIDENT) product(const __grid_constant__ Product p) {
   constexpr int A_BYTES = 128 * 128, B_BYTES = COLUMNS * 128;
   extern __shared__ __align__(1024) uint8 memory[];
   const uint32 base = (shared_address(memory) + 1023) & ~1023u;
@@ -96,20 +110,35 @@ __global__ void __launch_bounds__(288, 1) product(const __grid_constant__ Produc
   __syncthreads();
   let_later_kernels_start();
   const int tiles = p.row_tiles * p.column_tiles;
+  // First pixel of a box: column, row, picture.
+  auto corner = [&](int row_tile, int& x, int& y, int& image) {
+    const int above = quotient(row_tile, p.window.of_across), before = quotient(above, p.window.of_down);
+    x = (row_tile - above * p.window.of_across.divisor) * p.window.width;
+    y = (above - before * p.window.of_down.divisor) * p.window.height, image = before * p.window.images;
+  };
   if (group == 2) {
     if (lane == 0) {
-      int turn = 0;
+      int slot = 0, parity = 1;
       bool waited = false;
       for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
         const int row_tile = quotient(tile, p.of_tile), column_tile = tile - row_tile * p.column_tiles;
-        for (int step = 0; step < p.steps; step++, turn++) {
-          const int slot = turn % SLOTS;
-          if (turn >= SLOTS) wait(empty + slot * 8, (turn / SLOTS - 1) & 1);
-          arrive_expecting(full + slot * 8, A_BYTES + B_BYTES);
+        int x, y, image;
+        if (WINDOW) corner(row_tile, x, y, image), x = x * p.window.stride_x - p.window.pad_x, y = y * p.window.stride_y - p.window.pad_y;
+        for (int step = 0; step < p.steps; step++) {
+          wait(empty + slot * 8, parity);  // the first round passes: nobody has used the slots
+          arrive_expecting(full + slot * 8, (WINDOW ? p.window.bytes : A_BYTES) + B_BYTES);
           bulk_copy(b_slots + slot * B_BYTES, p.weights + ((long long)column_tile * p.steps + step) * B_BYTES, B_BYTES, full + slot * 8);
           if (!waited) wait_for_earlier_kernels();
           waited = true;
-          load_tile(a_slots + slot * A_BYTES, p.map, step * 64, row_tile * 128, full + slot * 8);
+          if (WINDOW) {
+            const int place = quotient(step, p.window.of_channels), channels = step - place * p.window.of_channels.divisor;
+            const int below = quotient(place, p.window.of_window), beside = place - below * p.window.of_window.divisor;
+            load_tile(a_slots + slot * A_BYTES, p.map, channels * 64, x + beside * p.window.gap_x, y + below * p.window.gap_y, image,
+                      full + slot * 8);
+          } else {
+            load_tile(a_slots + slot * A_BYTES, p.map, step * 64, row_tile * 128, full + slot * 8);
+          }
+          if (++slot == SLOTS) slot = 0, parity ^= 1;
         }
       }
     }
@@ -118,25 +147,37 @@ __global__ void __launch_bounds__(288, 1) product(const __grid_constant__ Produc
   wait_for_earlier_kernels();
   const int warp = (thread >> 5) & 3;
   float sums[COLUMNS / 2];
-  int turn = 0;
+  int slot = 0, parity = 0, before = 0;
   for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     const int row_tile = quotient(tile, p.of_tile), column_tile = tile - row_tile * p.column_tiles;
-    for (int step = 0; step < p.steps; step++, turn++) {
-      const int slot = turn % SLOTS;
-      wait(full + slot * 8, (turn / SLOTS) & 1);
+    for (int step = 0; step < p.steps; step++) {
+      wait(full + slot * 8, parity);
       add_products<COLUMNS>(sums, a_slots + slot * A_BYTES + group * 8192, b_slots + slot * B_BYTES, step == 0);
       if (step > 0) {
         products_wait<1>();
-        if (lane == 0) arrive(empty + (turn - 1) % SLOTS * 8);
+        if (lane == 0) arrive(empty + before * 8);
       }
+      before = slot;
+      if (++slot == SLOTS) slot = 0, parity ^= 1;
     }
     products_wait<0>();
-    if (lane == 0) arrive(empty + (turn - 1) % SLOTS * 8);
+    if (lane == 0) arrive(empty + before * 8);
     Place at[2];
+    int x0, y0, image0;
+    if (WINDOW) corner(row_tile, x0, y0, image0);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const int pixel = row_tile * 128 + group * 64 + warp * 16 + (lane >> 2) + 8 * half;
-      at[half] = place_of<PLAIN>(p, min(pixel, p.pixels - 1), pixel < p.pixels);
+      const int row = group * 64 + warp * 16 + (lane >> 2) + 8 * half;
+      if (WINDOW) {
+        const int box = quotient(row, p.window.of_pixels), pixel = row - box * p.window.of_pixels.divisor;
+        const int below = quotient(pixel, p.window.of_width), x = x0 + pixel - below * p.window.width, y = y0 + below;
+        const int height = p.of_height.divisor, image = image0 + box;
+        const bool inside = box < p.window.images && x < p.width && y < height && image * height < p.rows;
+        at[half] = place_of<PLAIN>(p, inside ? image : 0, inside ? y * p.width + x : 0, inside);
+      } else {
+        const int pixel = row_tile * 128 + row;
+        at[half] = place_of<PLAIN>(p, min(pixel, p.pixels - 1), pixel < p.pixels);
+      }
     }
     store_tile<COLUMNS, PLAIN>(p, sums, bias + column_tile * COLUMNS * 4, at, column_tile * COLUMNS);
   }

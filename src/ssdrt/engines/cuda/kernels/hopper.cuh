@@ -61,6 +61,12 @@ DEVICE void load_tile(uint32 to, const TensorMap& map, int x, int y, int z, uint
       "l"(&map), "r"(barrier), "r"(x), "r"(y), "r"(z) : "memory");
 }
 
+DEVICE void load_tile(uint32 to, const TensorMap& map, int x, int y, int z, int w, uint32 barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
+}
+
 // Plain stores to shared memory become visible to the copy engine and the matrix unit.
 DEVICE void publish_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
@@ -119,27 +125,4 @@ DEVICE uint4 shared16(uint32 address) {
 
 DEVICE void shared16(uint32 address, const uint4& v) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
-}
-
-// --- pairs of fp16 numbers -------------------------------------------------------------------------------------------
-
-DEVICE uint32 multiply_add(uint32 a, uint32 b, uint32 c) {
-  uint32 d;
-  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-  return d;
-}
-
-DEVICE uint32 limited(uint32 v, uint32 low, uint32 high) {
-  asm("max.f16x2 %0, %0, %1;" : "+r"(v) : "r"(low));
-  asm("min.f16x2 %0, %0, %1;" : "+r"(v) : "r"(high));
-  return v;
-}
-
-DEVICE void multiply_add(uint4& sum, const uint4& a, const uint4& b) {
-  sum.x = multiply_add(a.x, b.x, sum.x), sum.y = multiply_add(a.y, b.y, sum.y);
-  sum.z = multiply_add(a.z, b.z, sum.z), sum.w = multiply_add(a.w, b.w, sum.w);
-}
-
-DEVICE uint4 limited(const uint4& v, uint32 low, uint32 high) {
-  return make_uint4(limited(v.x, low, high), limited(v.y, low, high), limited(v.z, low, high), limited(v.w, low, high));
 }
