@@ -13,6 +13,7 @@ from tiny_ssd import tiny_ssd
 ONE_OF_EACH = (
     ("convolution.cu", "convolution<64,32,16,32,2,false>"),
     ("convolution.cu", "few_pixels<1>"),
+    ("front.cu", "front<7,7,64>"),
     ("depthwise.cu", "depthwise<3,3,2,2,1,1,1>"),
     ("pixels.cu", "elementwise"),
     ("image.cu", "resize_image"),
@@ -27,6 +28,16 @@ def test_every_architecture(architecture):
     assert all(one.cubin[:4] == b"\x7fELF" for one in code.values())
 
 
+def test_windows_by_wgmma():
+    wanted = [
+        ("dense.cu", f"dense<{kind},{plain}>")
+        for kind in ("256,1,4,1,2,4", "128,2,4,1,1,2", "96,1,3,2,1,1")
+        for plain in ("true", "false")
+    ]
+    code = compiler.compile_kernels(wanted, "sm_90a")
+    assert all("dense" in one.symbol and one.cubin[:4] == b"\x7fELF" for one in code.values())
+
+
 def test_errors_name_the_kernel():
     with pytest.raises(EngineError, match=r"convolution<1> of convolution.cu for sm_90a"):
         compiler.compile_kernels([("convolution.cu", "convolution<1>")], "sm_90a")
@@ -36,7 +47,7 @@ def test_a_plan_needs_no_gpu_to_be_built_and_comes_back_from_bytes():
     plan = cuda.build_for(tiny_ssd(), Device("sm_86", 68, 99 << 10))
     facts, code, constants = compiler.load_code(plan)
     assert facts["architecture"] == "sm_86"
-    assert {file for file, _ in code} == {"convolution.cu", "pixels.cu", "image.cu", "tail.cu"}
+    assert {file for file, _ in code} == {"front.cu", "convolution.cu", "pixels.cu", "image.cu", "tail.cu"}
     assert max(facts["constants"].values()) < len(constants)
     for damaged in (b"", plan[:-1], plan[:50], b"x" * 100):
         with pytest.raises(EngineError, match="build it again"):

@@ -15,10 +15,9 @@ STRUCTS = {
     "depthwise.cu": {"Depthwise": launch.DepthwiseStruct, "Divider": launch.DividerStruct},
     "pixels.cu": {"Pixels": launch.PixelsStruct},
     "image.cu": {"Image": ends.ImageStruct, "Picture": ends.PictureStruct, "Fetch": ends.FetchStruct},
-    "hopper.cu": {
-        "Product": launch.ProductStruct,
-        "Window": launch.WindowStruct,
-    },
+    "hopper.cu": {"Product": launch.ProductStruct},
+    "dense.cu": {"Dense": launch.DenseStruct},
+    "front.cu": {"Front": launch.FrontStruct},
     "stem.cu": {"Stem": stem.StemStruct},
     "tail.cu": {"Tail": ends.TailStruct, "Options": ends.OptionsStruct, "Scores": ends.ScoresStruct},
 }

@@ -237,21 +237,25 @@ def encode(gpu: Gpu, launch: Launch) -> None:
     driver, source = gpu.driver, launch.map
     assert source is not None
     swizzle = driver.CUtensorMapSwizzle
-    encoded = checked(
-        driver.cuTensorMapEncodeTiled(
-            driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-            len(source.sizes),
-            source.address,
-            [driver.cuuint64_t(size) for size in source.sizes],
-            [driver.cuuint64_t(pitch) for pitch in source.pitches],
-            [driver.cuuint32_t(size) for size in source.box],
-            [driver.cuuint32_t(step) for step in source.steps or (1,) * len(source.sizes)],
-            driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
-            swizzle.CU_TENSOR_MAP_SWIZZLE_128B if source.swizzled else swizzle.CU_TENSOR_MAP_SWIZZLE_NONE,
-            driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-            driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
-        )
+    what = (
+        driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        len(source.sizes),
+        source.address,
+        [driver.cuuint64_t(size) for size in source.sizes],
+        [driver.cuuint64_t(pitch) for pitch in source.pitches],
     )
+    how = (
+        [driver.cuuint32_t(step) for step in source.steps or (1,) * len(source.sizes)],
+        driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
+        swizzle.CU_TENSOR_MAP_SWIZZLE_128B if source.swizzled else swizzle.CU_TENSOR_MAP_SWIZZLE_NONE,
+        driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+        driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+    )
+    if source.corners is None:
+        box = [driver.cuuint32_t(size) for size in source.box]
+        encoded = checked(driver.cuTensorMapEncodeTiled(*what, box, *how))
+    else:
+        encoded = checked(driver.cuTensorMapEncodeIm2col(*what, *map(list, source.corners), *source.box, *how))
     ctypes.memmove(ctypes.addressof(launch.parameters), encoded.getPtr(), 128)
 
 

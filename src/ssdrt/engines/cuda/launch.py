@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.engines.cuda.packing import pack_columns, pack_tiles, pack_weights
+from ssdrt.engines.cuda.packing import pack_columns, pack_front, pack_tiles, pack_weights
 from ssdrt.engines.cuda.plan import (
     Convolution,
     Depthwise,
@@ -25,7 +25,7 @@ from ssdrt.engines.cuda.plan import (
     Step,
     View,
 )
-from ssdrt.engines.cuda.tactics import Tactic, box_of, is_point
+from ssdrt.engines.cuda.tactics import Tactic
 
 ACTIVATIONS = {"none": 0, "relu": 0, "relu6": 0, "hard_sigmoid": 1, "hard_swish": 2, "sigmoid": 3, "swish": 4}
 OPERATIONS = {
@@ -62,6 +62,9 @@ class Map:
     box: tuple[int, ...]
     swizzled: bool
     steps: tuple[int, ...] = ()  # of each dimension, where not 1: a strided box spans the elements it leaves out, too
+    corners: tuple[tuple[int, int], tuple[int, int]] | None = None
+    """(x, y) of the first window position, and of the last one less (width, height): a copy then brings as many pixels
+    as the box's second number, walking the positions of the whole batch."""
 
 
 @dataclass(frozen=True)
@@ -93,19 +96,6 @@ class FinishStruct(ctypes.Structure):
     """`Finish` of common.cuh."""
 
     _fields_ = (("activation", c_int), ("low", c_float), ("high", c_float), ("scale", c_float))
-
-
-class WindowStruct(ctypes.Structure):
-    """`Window` of hopper.cu."""
-
-    _fields_ = (
-        *((name, c_int) for name in ("width", "height", "images", "bytes")),
-        *((name, c_int) for name in ("stride_y", "stride_x", "pad_y", "pad_x", "gap_y", "gap_x")),
-        *(
-            (name, DividerStruct)
-            for name in ("of_width", "of_pixels", "of_across", "of_down", "of_channels", "of_window")
-        ),
-    )
 
 
 class ConvolutionStruct(ctypes.Structure):
@@ -170,8 +160,37 @@ class ProductStruct(ctypes.Structure):
         *((name, c_uint) for name in ("depthwise_low", "depthwise_high")),
         ("finish", FinishStruct),
         *((name, DividerStruct) for name in ("of_image", "of_row", "of_tile", "of_height", "of_strip")),
-        ("window", WindowStruct),
-        ("unused", ctypes.c_ubyte * 8),
+        ("unused", ctypes.c_ubyte * 60),
+    )
+
+
+class DenseStruct(ctypes.Structure):
+    """`Dense` of dense.cu."""
+
+    _fields_ = (
+        ("map", ctypes.c_ubyte * 128),
+        *((name, c_void_p) for name in ("weights", "bias", "residual", "target")),
+        *((name, c_longlong) for name in ("target_image", "residual_image")),
+        *((name, c_int) for name in ("pixels", "columns", "row_tiles", "column_tiles")),
+        *((name, c_int) for name in ("chunks", "window_height", "window_width")),
+        *((name, c_int) for name in ("stride_y", "stride_x", "pad_y", "pad_x", "gap_y", "gap_x")),
+        *((name, c_int) for name in ("target_stride", "residual_stride", "residual_width", "residual_shift")),
+        ("finish", FinishStruct),
+        *((name, DividerStruct) for name in ("of_image", "of_row", "of_tile")),
+        ("unused", ctypes.c_ubyte * 24),
+    )
+
+
+class FrontStruct(ctypes.Structure):
+    """`Front` of front.cu."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("source", "weights", "bias", "target")),
+        *((name, c_longlong) for name in ("source_image", "target_image")),
+        *((name, c_int) for name in ("height", "width", "source_stride", "target_height", "target_width")),
+        *((name, c_int) for name in ("target_stride", "columns", "pad_y", "pad_x", "tiles")),
+        ("finish", FinishStruct),
+        *((name, DividerStruct) for name in ("of_across", "of_image")),
     )
 
 
@@ -266,6 +285,10 @@ def convolution(build: Builder, index: str, step: Convolution, tactic: Tactic) -
     """A dense convolution, by tiles or for few pixels."""
     if tactic.kernel.startswith("product"):
         return product(build, index, step, tactic)
+    if tactic.kernel.startswith("dense"):
+        return dense(build, index, step, tactic)
+    if tactic.kernel.startswith("front"):
+        return front(build, index, step, tactic)
     kernel_height, kernel_width, channels, columns = step.weights.shape
     source, target = step.source, step.target
     chunks_of_pixel = channels // 8
@@ -322,39 +345,68 @@ def _product(build: Builder, key: str, step: Convolution, tactic: Tactic) -> Pro
 
 
 def product(build: Builder, index: str, step: Convolution, tactic: Tactic) -> Launch:
-    """A convolution by wgmma: as many blocks as the multiprocessors hold, or as there are tiles."""
+    """A 1x1 convolution by wgmma: as many blocks as the multiprocessors hold, or as there are tiles."""
     source, parameters = step.source, _product(build, index, step, tactic)
     address, pitch = build.address(source), 2 * source.stride
-    if is_point(step):
-        parameters.row_tiles = -(-parameters.pixels // 128)
-        where = Map(address, (source.channels, parameters.pixels), (pitch,), (64, 128), swizzled=True)
-    else:
-        parameters.row_tiles, parameters.window, where = _window(build, step)
+    parameters.row_tiles = -(-parameters.pixels // 128)
+    where = Map(address, (source.channels, parameters.pixels), (pitch,), (64, 128), swizzled=True)
     blocks = min(parameters.row_tiles * parameters.column_tiles, PROCESSORS * tactic.resident)
     return Launch(
         "hopper.cu", tactic.kernel, (blocks, 1), tactic.threads, parameters, tactic.shared, step=step.name, map=where
     )
 
 
-def _window(build: Builder, step: Convolution) -> tuple[int, WindowStruct, Map]:
-    """(tiles of pixels, what a kernel needs of a window, what the copy engine is told) where pixels meet neighbours."""
-    source, target, (stride_y, stride_x) = step.source, step.target, step.strides
-    width, height, images = box_of(target, build.batch)
-    across, down = -(-target.width // width), -(-target.height // height)
-    window = WindowStruct(
-        width=width, height=height, images=images, bytes=128 * width * height * images,
-        stride_y=stride_y, stride_x=stride_x, pad_y=step.pads[0], pad_x=step.pads[1],
-        gap_y=step.dilations[0], gap_x=step.dilations[1],
-        of_width=divider(width), of_pixels=divider(width * height), of_across=divider(across), of_down=divider(down),
-        of_channels=divider(-(-source.channels // 64)), of_window=divider(step.weights.shape[1]),
+def dense(build: Builder, index: str, step: Convolution, tactic: Tactic) -> Launch:
+    """A convolution with a window by wgmma, whose pixels the copy engine walks."""
+    source, target, wide = step.source, step.target, tactic.columns
+    pixels, tiles = build.batch * target.height * target.width, -(-target.channels // wide)
+    (stride_y, stride_x), (gap_y, gap_x), (top, left) = step.strides, step.dilations, step.pads[:2]
+    window_height, window_width = step.weights.shape[:2]
+    parameters = DenseStruct(
+        weights=build.constant(f"{index} tiles {wide}", lambda: pack_tiles(step.weights, wide)),
+        bias=build.constant(f"{index} bias {wide}", lambda: np.pad(step.bias, (0, tiles * wide - len(step.bias)))),
+        target=build.address(target), target_image=build.image(target), target_stride=target.stride,
+        pixels=pixels, columns=target.channels, row_tiles=-(-pixels // (tactic.rows * tactic.parts)),
+        column_tiles=tiles, chunks=-(-source.channels // 64), window_height=window_height, window_width=window_width,
+        stride_y=stride_y, stride_x=stride_x, pad_y=top, pad_x=left, gap_y=gap_y, gap_x=gap_x,
+        finish=finish_struct(step.finish), of_image=divider(target.height * target.width),
+        of_row=divider(target.width), of_tile=divider(tiles),
     )  # fmt: skip
+    residual = step.finish.residual
+    if residual is not None:
+        parameters.residual, parameters.residual_image = build.address(residual), build.image(residual)
+        parameters.residual_stride, parameters.residual_width = residual.stride, residual.width
+        parameters.residual_shift = step.finish.upsampling - 1
+    clusters = min(parameters.row_tiles * tiles, PROCESSORS * tactic.resident // tactic.parts)
+    last = ((target.width - 1) * stride_x - left + 1, (target.height - 1) * stride_y - top + 1)
     pitch = 2 * source.stride
     where = Map(
         build.address(source), (source.channels, source.width, source.height, build.batch),
-        (pitch, pitch * source.width, 2 * build.image(source)),
-        (64, (width - 1) * stride_x + 1, (height - 1) * stride_y + 1, images), True, (1, stride_x, stride_y, 1),
+        (pitch, pitch * source.width, 2 * build.image(source)), (64, tactic.rows), True, (1, stride_x, stride_y, 1),
+        ((-left, -top), (last[0] - source.width, last[1] - source.height)),
     )  # fmt: skip
-    return across * down * -(-build.batch // images), window, where
+    return Launch(
+        "dense.cu", tactic.kernel, (clusters * tactic.parts, 1), tactic.threads,
+        parameters, tactic.shared, tactic.parts, step.name, where,
+    )  # fmt: skip
+
+
+def front(build: Builder, index: str, step: Convolution, tactic: Tactic) -> Launch:
+    """The first convolution, of 3 channels."""
+    source, target, wide = step.source, step.target, tactic.columns
+    across, down = -(-target.width // 16), -(-target.height // 8)
+    tiles = build.batch * across * down
+    parameters = FrontStruct(
+        source=build.address(source), target=build.address(target),
+        weights=build.constant(f"{index} front weights", lambda: pack_front(step.weights, wide)),
+        bias=build.constant(f"{index} front bias", lambda: np.pad(step.bias, (0, wide - len(step.bias)))),
+        source_image=build.image(source), target_image=build.image(target), height=source.height, width=source.width,
+        source_stride=source.stride, target_height=target.height, target_width=target.width,
+        target_stride=target.stride, columns=target.channels, pad_y=step.pads[0], pad_x=step.pads[1], tiles=tiles,
+        finish=finish_struct(step.finish), of_across=divider(across), of_image=divider(across * down),
+    )  # fmt: skip
+    blocks = min(tiles, 4 * PROCESSORS)
+    return Launch("front.cu", tactic.kernel, (blocks, 1), tactic.threads, parameters, step=step.name)
 
 
 def separable(build: Builder, index: str, step: Separable, tactic: Tactic) -> Launch:

@@ -52,3 +52,18 @@ def pack_weights(weights: Floats) -> NDArray[np.float16]:
     column = np.arange(width)[:, None]
     place = np.arange(4)[None] ^ ((column >> 1) & 3)  # the chunk that stands at each place
     return np.ascontiguousarray(ordered[:, column, place])
+
+
+def pack_front(weights: Floats, tile: int) -> NDArray[np.float16]:
+    """(kh, kw, 3 or more, out) as (K steps, pairs of 8 columns, 32 lanes, 2 columns, 2 halves of a step, 2) fp16: see
+    front.cu. K is a row of the window after the other, each filled up to an even number."""
+    height, width, _, columns = weights.shape
+    rows = np.zeros((height, width * 3 + width % 2, tile), np.float32)
+    rows[:, : width * 3, :columns] = np.clip(weights[:, :, :3], -65504, 65504).reshape(height, width * 3, columns)
+    flat = rows.reshape(-1, tile)[:, column_order(tile)]
+    steps = -(-len(flat) // 16)
+    filled = np.zeros((steps * 16, tile), np.float16)
+    filled[: len(flat)] = flat
+    # a lane is (column of 8, pair of a half)
+    ordered = filled.reshape(steps, 2, 4, 2, tile // 16, 2, 8).transpose(0, 4, 6, 2, 5, 1, 3)
+    return np.ascontiguousarray(ordered.reshape(steps, tile // 16, 32, 2, 2, 2))

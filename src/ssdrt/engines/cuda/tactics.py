@@ -14,7 +14,6 @@ from ssdrt.engines.cuda.plan import (
     Pool,
     Separable,
     Step,
-    View,
 )
 
 
@@ -83,9 +82,14 @@ def _convolution(step: Convolution, batch: int, device: Device) -> list[Tactic]:
     point = is_point(step)
     k_steps = -(-step.weights.shape[0] * step.weights.shape[1] * step.weights.shape[2] // 32)
     found: list[tuple[float, Tactic]] = []
-    window_fits = step.source.channels >= 32 and max(step.strides) <= 2
-    if device.generation == 90 and (point or window_fits):
-        found += _products(step, pixels, columns, batch, device)
+    if device.generation == 90 and point:
+        found += _products(step, pixels, columns, device)
+    elif device.generation == 90 and step.source.channels >= 32 and max(step.strides) <= 2:
+        found += dense(step, batch, device)[:4]
+    if _is_front(step):
+        wide = 32 if columns <= 32 else 64
+        name = f"front<{step.weights.shape[0]},{step.weights.shape[1]},{wide}>"
+        found.append((0.0, Tactic(name, 128, wide, 128)))
     slots = 4 if device.generation >= 80 else 2
     for rows, wide, warp_rows, warp_columns in TILES:
         blocks = -(-pixels // rows) * -(-columns // wide)
@@ -111,19 +115,27 @@ def _convolution(step: Convolution, batch: int, device: Device) -> list[Tactic]:
     return [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
 
 
+def _is_front(step: Convolution) -> bool:
+    """Whether a convolution is one that front.cu is for."""
+    return (
+        step.source.channels == 8
+        and step.target.channels <= 64
+        and not step.weights[:, :, 3:].any()
+        and (step.strides, step.dilations) == ((2, 2), (1, 1))
+        and step.weights.shape[:2] in ((3, 3), (5, 5), (7, 7))
+        and step.finish.residual is None
+    )
+
+
 PRODUCTS = ((256, 4, 1), (224, 4, 1), (192, 4, 1), (160, 4, 1), (128, 4, 1), (96, 4, 1), (64, 4, 1))
 PRODUCTS_OF_TWO = ((128, 3, 2), (96, 3, 2), (64, 4, 2))
 """Columns and slots of a tile of `product`, and how many of its blocks a multiprocessor holds."""
 
 
-def _products(step: Convolution, pixels: int, columns: int, batch: int, device: Device) -> list[tuple[float, Tactic]]:
-    """By wgmma; of each kind the two widths that waste least."""
-    point, plain = is_point(step), "true" if is_plain(step.finish) else "false"
-    k_steps = step.weights.shape[0] * step.weights.shape[1] * -(-step.source.channels // 64)
-    row_tiles = -(-pixels // 128)
-    if not point:
-        width, height, images = box_of(step.target, batch)
-        row_tiles = -(-step.target.width // width) * -(-step.target.height // height) * -(-batch // images)
+def _products(step: Convolution, pixels: int, columns: int, device: Device) -> list[tuple[float, Tactic]]:
+    """A 1x1 by wgmma; of each kind the two widths that waste least."""
+    plain = "true" if is_plain(step.finish) else "false"
+    k_steps, row_tiles = -(-step.source.channels // 64), -(-pixels // 128)
     kinds = []
     for kind in (PRODUCTS, PRODUCTS_OF_TWO):
         found = []
@@ -137,23 +149,48 @@ def _products(step: Convolution, pixels: int, columns: int, batch: int, device: 
             if tiles < device.processors // 2:
                 cost *= 4  # too few blocks to hide how long each of them waits
             if shared <= device.shared // resident - 1024 * (resident - 1):
-                name = f"product<{wide},{slots},{resident},{plain},{'false' if point else 'true'}>"
+                name = f"product<{wide},{slots},{resident},{plain}>"
                 found.append((cost, Tactic(name, 128, wide, 288, shared, resident=resident)))
         kinds += sorted(found, key=lambda one: one[0])[:2]
     return kinds
 
 
-def box_of(target: View, batch: int) -> tuple[int, int, int]:
-    """(width, height, pictures) of the box of at most 128 pixels that covers a batch with the fewest boxes."""
-    best = (1 << 40, (1, 1, 1))
-    for width in {-(-target.width // parts) for parts in range(1, target.width + 1)}:
-        for height in {-(-target.height // parts) for parts in range(1, target.height + 1)}:
-            if width * height <= 128:
-                whole = (width, height) == (target.width, target.height)
-                images = min(128 // (width * height), batch) if whole else 1
-                count = -(-target.width // width) * -(-target.height // height) * -(-batch // images)
-                best = min(best, (count, (width, height, images)))
-    return best[1]
+DENSE = (
+    *((wide, 1, 1) for wide in (256, 224, 192, 160, 128, 96, 64)),
+    *((wide, 2, 1) for wide in (128, 96, 64)),
+    *((wide, 1, 2) for wide in (128, 96, 64)),
+)
+"""Columns of a tile of `dense`, its pixels in 128s, and how many of its blocks a multiprocessor holds."""
+
+
+def dense(step: Convolution, batch: int, device: Device) -> list[tuple[float, Tactic]]:
+    """A window by wgmma, and what it is thought to take: of each kind the width that wastes least, alone and with
+    weights that two blocks share."""
+    pixels, columns = batch * step.target.height * step.target.width, step.target.channels
+    (height, width), channels = step.weights.shape[:2], step.source.channels
+    plain = "true" if is_plain(step.finish) else "false"
+    last = -(-(channels % 64 or 64) // 16)
+    sixteens, steps = height * width * -(-channels // 16), height * width * -(-channels // 64)
+    found: dict[tuple[int, int, int], tuple[float, Tactic]] = {}
+    for wide, tall, resident in DENSE:
+        for sharing in (1, 2):
+            clusters, column_tiles = -(-pixels // (128 * tall * sharing)), -(-columns // wide)
+            room = device.shared // resident - 1024 * (resident - 1) - 4 * column_tiles * wide - 1024 - 128
+            slots = min(room // ((128 * tall + wide) * 128), 8)
+            waves = -(-clusters * column_tiles * sharing // (device.processors * resident))
+            # Cycles: products, or what the cache brings; the epilogue and filling the pipeline.
+            body = max(sixteens * wide * tall, steps * (128 * tall + wide / sharing) * 2)
+            cost = waves * (body * resident + 7 * wide * tall + 1000) * (0.9 + 0.1 * sharing) / 8
+            if clusters * sharing * column_tiles < device.processors // 2:
+                cost *= 4  # too few blocks to hide how long each of them waits
+            if slots < 3:
+                continue
+            name = f"dense<{wide},{tall},{slots},{resident},{sharing},{last},{plain}>"
+            shared = slots * (128 * tall + wide) * 128 + 4 * column_tiles * wide + 16 * slots + 1024
+            one = Tactic(name, 128 * tall, wide, 384 if resident == 1 else 288, shared, sharing, resident)
+            kind = (tall, resident, sharing)
+            found[kind] = min(found.get(kind, (cost, one)), (cost, one), key=lambda pair: pair[0])
+    return sorted(found.values(), key=lambda pair: pair[0])
 
 
 def is_point(step: Convolution) -> bool:

@@ -1,17 +1,9 @@
-// For sm_90a: convolutions, and depthwise 3x3 with the 1x1 behind it as one kernel. Weights lie as tiles of COLUMNS rows of
+// For sm_90a: 1x1 convolutions, and depthwise 3x3 with the 1x1 behind it as one kernel. Weights lie as tiles of COLUMNS rows of
 // 64 numbers, swizzled by 128 bytes as wgmma wants them, so that one plain bulk copy brings a tile.
-#include "hopper.cuh"
-
-// A convolution with a window: a tile is a box of `width` x `height` pixels of `images` pictures, at most 128, and a step
-// brings what they need of 64 channels at one place of the window. The copy engine's zeros are the border.
-struct Window {
-  int width, height, images, bytes;  // of a box
-  int stride_y, stride_x, pad_y, pad_x, gap_y, gap_x;
-  Divider of_width, of_pixels, of_across, of_down, of_channels, of_window;  // of a box; boxes beside and below each other;
-};                                                                         // steps of a place; places beside each other
+#include "tile.cuh"
 
 struct Product {
-  TensorMap map;  // of the source: (channels, pixels), (channels, width, rows of the batch), or (channels, width, height, batch)
+  TensorMap map;  // of the source: (channels, pixels), or (channels, width, rows of the batch)
   const uint8* weights;
   const float* bias;
   const half_t* depthwise_weights;  // [9][channels up to a multiple of 64]
@@ -25,75 +17,11 @@ struct Product {
   uint32 depthwise_low, depthwise_high;  // limits of the depthwise sums, twice each
   Finish finish;
   Divider of_image, of_row, of_tile, of_height, of_strip;  // of_strip: tiles beside each other
-  Window window;
 };
-
-// Where a pixel of the batch is stored, and what is added to it.
-struct Place {
-  half_t* target;
-  const half_t* residual;
-  bool inside;
-};
-
-template <bool PLAIN>
-DEVICE Place place_of(const Product& p, int image, int pixel, bool inside) {
-  Place at = {p.target + image * p.target_image + (long long)pixel * p.target_stride, nullptr, inside};
-  if (!PLAIN && p.residual) {
-    const int y = quotient(pixel, p.of_row), x = pixel - y * p.of_row.divisor;
-    const int from = (y >> p.residual_shift) * p.residual_width + (x >> p.residual_shift);
-    at.residual = p.residual + image * p.residual_image + (long long)from * p.residual_stride;
-  }
-  return at;
-}
-
-template <bool PLAIN>
-DEVICE Place place_of(const Product& p, int pixel_of_batch, bool inside) {
-  const int image = quotient(pixel_of_batch, p.of_image);
-  return place_of<PLAIN>(p, image, pixel_of_batch - image * p.of_image.divisor, inside);
-}
-
-// Bias, residual, activation and store of one warp's 16 rows, two a thread. The bias lies in shared memory and serves
-// both. PLAIN: no residual, no factor, and an activation that is only limits.
-template <int COLUMNS, bool PLAIN>
-DEVICE void store_tile(const Product& p, const float (&sums)[COLUMNS / 2], uint32 bias, const Place (&at)[2], int first_column) {
-  const int quarter = (threadIdx.x & 3) * 8;
-  const uint32 low = pack(p.finish.low, p.finish.low), high = pack(p.finish.high, p.finish.high);
-#pragma unroll
-  for (int group = 0; group < COLUMNS / 32; group++) {
-    const int column = first_column + group * 32 + quarter;
-    const uint4 b0 = shared16(bias + (group * 32 + quarter) * 4), b1 = shared16(bias + (group * 32 + quarter) * 4 + 16);
-    const float biases[8] = {__uint_as_float(b0.x), __uint_as_float(b0.y), __uint_as_float(b0.z), __uint_as_float(b0.w),
-                             __uint_as_float(b1.x), __uint_as_float(b1.y), __uint_as_float(b1.z), __uint_as_float(b1.w)};
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      float values[8];
-#pragma unroll
-      for (int i = 0; i < 8; i++) values[i] = sums[(group * 4 + i / 2) * 4 + half * 2 + (i & 1)] + biases[i];
-      if (!at[half].inside || column >= p.columns) continue;
-      if (PLAIN) {
-        store16(at[half].target + column, limited(packed(values), low, high));
-      } else {
-        if (p.residual) {
-          float others[8];
-          unpack(load16(at[half].residual + column), others);
-#pragma unroll
-          for (int i = 0; i < 8; i++) values[i] += others[i];
-        }
-#pragma unroll
-        for (int i = 0; i < 8; i++) values[i] = finished(values[i], p.finish);
-        store16(at[half].target + column, packed(values));
-      }
-    }
-  }
-}
-
-DEVICE void bias_to_shared(const Product& p, uint32 to, int count, int threads) {
-  for (int i = threadIdx.x; i < count / 4; i += threads) shared16(to + i * 16, *(const uint4*)(p.bias + i * 4));
-}
 
 // 128 pixels x COLUMNS channels a tile, a ring of SLOTS steps, two warpgroups that multiply, one warp that loads; a block
 // takes every gridDim.x-th tile. RESIDENT blocks of a multiprocessor: of two, one stores while the other multiplies.
-template <int COLUMNS, int SLOTS, int RESIDENT, bool PLAIN, bool WINDOW>
+template <int COLUMNS, int SLOTS, int RESIDENT, bool PLAIN>
 __global__ void __launch_bounds__(288, RESIDENT) product(const __grid_constant__ Product p) {
   constexpr int A_BYTES = 128 * 128, B_BYTES = COLUMNS * 128;
   extern __shared__ __align__(1024) uint8 memory[];
@@ -110,34 +38,19 @@ __global__ void __launch_bounds__(288, RESIDENT) product(const __grid_constant__
   __syncthreads();
   let_later_kernels_start();
   const int tiles = p.row_tiles * p.column_tiles;
-  // First pixel of a box: column, row, picture.
-  auto corner = [&](int row_tile, int& x, int& y, int& image) {
-    const int above = quotient(row_tile, p.window.of_across), before = quotient(above, p.window.of_down);
-    x = (row_tile - above * p.window.of_across.divisor) * p.window.width;
-    y = (above - before * p.window.of_down.divisor) * p.window.height, image = before * p.window.images;
-  };
   if (group == 2) {
     if (lane == 0) {
       int slot = 0, parity = 1;
       bool waited = false;
       for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
         const int row_tile = quotient(tile, p.of_tile), column_tile = tile - row_tile * p.column_tiles;
-        int x, y, image;
-        if (WINDOW) corner(row_tile, x, y, image), x = x * p.window.stride_x - p.window.pad_x, y = y * p.window.stride_y - p.window.pad_y;
         for (int step = 0; step < p.steps; step++) {
           wait(empty + slot * 8, parity);  // the first round passes: nobody has used the slots
-          arrive_expecting(full + slot * 8, (WINDOW ? p.window.bytes : A_BYTES) + B_BYTES);
+          arrive_expecting(full + slot * 8, A_BYTES + B_BYTES);
           bulk_copy(b_slots + slot * B_BYTES, p.weights + ((long long)column_tile * p.steps + step) * B_BYTES, B_BYTES, full + slot * 8);
           if (!waited) wait_for_earlier_kernels();
           waited = true;
-          if (WINDOW) {
-            const int place = quotient(step, p.window.of_channels), channels = step - place * p.window.of_channels.divisor;
-            const int below = quotient(place, p.window.of_window), beside = place - below * p.window.of_window.divisor;
-            load_tile(a_slots + slot * A_BYTES, p.map, channels * 64, x + beside * p.window.gap_x, y + below * p.window.gap_y, image,
-                      full + slot * 8);
-          } else {
-            load_tile(a_slots + slot * A_BYTES, p.map, step * 64, row_tile * 128, full + slot * 8);
-          }
+          load_tile(a_slots + slot * A_BYTES, p.map, step * 64, row_tile * 128, full + slot * 8);
           if (++slot == SLOTS) slot = 0, parity ^= 1;
         }
       }
@@ -163,21 +76,10 @@ __global__ void __launch_bounds__(288, RESIDENT) product(const __grid_constant__
     products_wait<0>();
     if (lane == 0) arrive(empty + before * 8);
     Place at[2];
-    int x0, y0, image0;
-    if (WINDOW) corner(row_tile, x0, y0, image0);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const int row = group * 64 + warp * 16 + (lane >> 2) + 8 * half;
-      if (WINDOW) {
-        const int box = quotient(row, p.window.of_pixels), pixel = row - box * p.window.of_pixels.divisor;
-        const int below = quotient(pixel, p.window.of_width), x = x0 + pixel - below * p.window.width, y = y0 + below;
-        const int height = p.of_height.divisor, image = image0 + box;
-        const bool inside = box < p.window.images && x < p.width && y < height && image * height < p.rows;
-        at[half] = place_of<PLAIN>(p, inside ? image : 0, inside ? y * p.width + x : 0, inside);
-      } else {
-        const int pixel = row_tile * 128 + row;
-        at[half] = place_of<PLAIN>(p, min(pixel, p.pixels - 1), pixel < p.pixels);
-      }
+      const int pixel = row_tile * 128 + group * 64 + warp * 16 + (lane >> 2) + 8 * half;
+      at[half] = place_of<PLAIN>(p, min(pixel, p.pixels - 1), pixel < p.pixels);
     }
     store_tile<COLUMNS, PLAIN>(p, sums, bias + column_tile * COLUMNS * 4, at, column_tile * COLUMNS);
   }

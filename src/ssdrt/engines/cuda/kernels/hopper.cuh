@@ -61,12 +61,6 @@ DEVICE void load_tile(uint32 to, const TensorMap& map, int x, int y, int z, uint
       "l"(&map), "r"(barrier), "r"(x), "r"(y), "r"(z) : "memory");
 }
 
-DEVICE void load_tile(uint32 to, const TensorMap& map, int x, int y, int z, int w, uint32 barrier) {
-  asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to),
-      "l"(&map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
-}
-
 // Plain stores to shared memory become visible to the copy engine and the matrix unit.
 DEVICE void publish_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
