@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--batches", default="1,8,64,256")
     parser.add_argument("--kernels", default="ssd_mobilenet_v1_90_od2020")
     parser.add_argument("--no-goldens", action="store_true")
+    parser.add_argument("--only-goldens", action="store_true")
     parser.add_argument(
         "--biased", type=int, default=0, help="candidates of a picture above 0.3, by lower class biases"
     )
