@@ -79,6 +79,15 @@ def test_output_names(source, stem, make_frame):
     assert Stems().of(make_frame(source, 5, 0.1)) == f"{stem}_000005"
 
 
+def test_photo_named_as_the_frame_of_a_video_that_comes_later(make_frame):
+    stems = Stems()
+    photos = [stems.of(make_frame(name)) for name in ("clip_000001.png", "clip_000002.png", "clip.png")]
+    assert photos == ["clip_000001", "clip_000002", "clip"]
+    assert stems.of(make_frame("clip.mp4", 1, 0.1)) == "clip_2_000001"
+    assert stems.of(make_frame("clip_000001.mp4", 0, 0.0)) == "clip_000001_2_000000"
+    assert Stems("classes").of(make_frame("dog_000001.png")) == "dog_000001"
+
+
 def test_names_of_frames_without_end_are_not_remembered_and_no_name_comes_twice(make_frame):
     stems, given = Stems(), []
     for index in range(2000):

@@ -32,6 +32,13 @@ def test_every_frame_in_order_with_the_time_of_the_container(make_clip, tmp_path
         np.testing.assert_allclose(frame.image, 10 * index + 20, atol=3)
 
 
+def test_file_keeps_a_name_that_looks_secret(make_clip, tmp_path):
+    folder = tmp_path / "user=bob"
+    folder.mkdir()
+    path = make_clip(folder / "clip.mkv", TIMES)
+    assert {frame.source for frame in frames(path)} == {str(path)}
+
+
 def test_time_does_not_have_to_begin_at_zero(make_clip, tmp_path):
     assert [frame.time for frame in frames(make_clip(tmp_path / "clip.mkv", (500, 600)))] == [0.5, 0.6]
 
@@ -142,6 +149,7 @@ def test_large_frames_are_refused_unless_allowed(make_clip, tmp_path):
 
 def test_without_pyav_the_message_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "clip.mp4").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "av", None)
+    for module in ("av", "cv2"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=r"pip install 'ssdrt\[video\]'"):
         open_source(str(tmp_path / "clip.mp4"))

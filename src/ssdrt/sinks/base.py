@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -121,6 +121,7 @@ class Stems:
 
     def __init__(self, *taken: str) -> None:
         self._taken = set(taken)
+        self._numbered = set[str]()  # of photos named as frames of a video are, all before the number
         self._videos: dict[str, tuple[str, int]] = {}  # source -> how its names begin, and its last frame
 
     def of(self, frame: Frame) -> str:
@@ -129,18 +130,24 @@ class Stems:
             return self._new(stem_of(frame))
         begin, last = self._videos.get(frame.source, ("", -1))
         if frame.index <= last or not begin:
-            begin = self._new(stem_of(frame))
+            begin = self._new(stem_of(frame), self._numbered)
         self._videos[frame.source] = begin, frame.index
         return f"{begin}_{frame.index:06d}"
 
-    def _new(self, stem: str) -> str:
-        """This stem, with a number if it is taken, or is how the frame of a video may be named."""
+    def _new(self, stem: str, numbered: Container[str] = ()) -> str:
+        """This stem, with a number if it is taken or in `numbered`, or is how the frame of a video may be named."""
         free, number = stem, 1
-        while {free, re.sub(r"_\d{6,}$", "", free)} & self._taken:
+        while free in numbered or {free, _without_number(free)} & self._taken:
             number += 1
             free = f"{stem}_{number}"
         self._taken.add(free)
+        if _without_number(free) != free:
+            self._numbered.add(_without_number(free))
         return free
+
+
+def _without_number(stem: str) -> str:
+    return re.sub(r"_\d{6,}$", "", stem)
 
 
 def stem_of(frame: Frame) -> str:

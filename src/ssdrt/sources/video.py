@@ -60,7 +60,7 @@ def read_video(path: str, max_pixels: int) -> Iterator[Item]:
     MissingExtra: PyAV is not installed.
     """
     with _open(path) as (container, stream):
-        yield from _items(container, stream, hide_credentials(path), max_pixels)
+        yield from _items(container, stream, _shown(path), max_pixels)
 
 
 def read_frames(file: Any, name: str, max_pixels: int, form: str) -> Iterator[Item]:
@@ -109,6 +109,11 @@ def _items(container: InputContainer, stream: VideoStream, path: str, max_pixels
         raise SourceError(f"{shorten(path)!r} holds no video frame")
 
 
+def _shown(path: str) -> str:
+    """A file keeps its name, whatever it looks like."""
+    return hide_credentials(path) if ADDRESS.match(path) else path
+
+
 @contextmanager
 def _open(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     av = import_extra("av", "video", "reading a video")
@@ -117,7 +122,7 @@ def _open(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         check_regular(path)
     # Only the file itself: a playlist in disguise must not lead anywhere else.
     options = REMOTE if remote else {"protocol_whitelist": "file"}
-    path, name = path if remote else os.path.abspath(path), hide_credentials(path)
+    path, name = path if remote else os.path.abspath(path), _shown(path)
     try:
         with av.open(
             path, options=dict(options), metadata_errors="replace", timeout=PATIENCE if remote else None
