@@ -35,6 +35,7 @@ def here(folder, tmp_path, monkeypatch):
         ("detect", GRAPH, "list.txt", "--json", "list.txt", *REFERENCE),
         ("detect", GRAPH, "pictures", "--json", "pictures/a.png", *REFERENCE),
         ("detect", GRAPH, "photo.png", "-o", "old.csv", *REFERENCE),
+        ("detect", GRAPH, "photo.png", "-o", "names.json", *REFERENCE),
         ("detect", GRAPH, "photo.png", "-o", "photo.png", *REFERENCE),
         ("detect", GRAPH, "test:?frames=1", "--json", GRAPH, *REFERENCE),
         ("build", GRAPH, "-o", GRAPH, *REFERENCE),

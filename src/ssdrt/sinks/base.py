@@ -62,6 +62,19 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
 
 
+def keep_other(path: str, begin: str) -> None:
+    """Refuse to write over a file that begins in another way than `begin`: it is not one of an earlier run.
+
+    Raises
+    ------
+    SinkError: it does. OSError: it cannot be read.
+    """
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            if file.read(len(begin)) not in (b"", begin.encode()):
+                raise SinkError(f"{shorten(path)!r} holds something else; remove it or give another name")
+
+
 class LineFile:
     """A file to which whole lines are appended, each readable as soon as it is written; "-" is standard output."""
 
@@ -79,10 +92,7 @@ class LineFile:
         self._path = path
         self._size = 0
         try:
-            if os.path.isfile(path):
-                with open(path, "rb") as file:
-                    if file.read(len(begin)) not in (b"", begin.encode()):
-                        raise SinkError(f"{shorten(path)!r} holds something else; remove it or give another name")
+            keep_other(path, begin)
             self._file: BinaryIO = sys.stdout.buffer if path == "-" else open(path, "wb", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise self._error(error) from error

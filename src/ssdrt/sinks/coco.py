@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from ssdrt.adapters import to_coco
 from ssdrt.detections import Detections
 from ssdrt.errors import SinkError, shorten
-from ssdrt.sinks.base import whole_file
+from ssdrt.sinks.base import keep_other, whole_file
 from ssdrt.sources.base import Frame
 
 COCO_NAME = re.compile(r"(?:COCO_\w+_)?([0-9]{1,18})")
@@ -25,6 +25,8 @@ class CocoResults:
     """
 
     def __init__(self, path: str) -> None:
+        with suppress(OSError):  # a file that can be replaced need not be readable
+            keep_other(path, "[")
         self._path = Path(path)
         self._opened = ExitStack()
         self._file: BinaryIO | None = None
