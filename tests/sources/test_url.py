@@ -3,14 +3,16 @@
 import base64
 import io
 import socket
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ssdrt.errors import SourceError
-from ssdrt.sources import open_source
+from ssdrt.sources import open_source, video
 from ssdrt.sources.credentials import hide_credentials
 from ssdrt.sources.stream import parse_stream
 from ssdrt.sources.url import _read, fetch, kind_of
@@ -125,6 +127,31 @@ def test_a_video_whose_length_is_known_is_read_like_a_file(serve, make_clip, tmp
     assert [frame.index for frame in frames] == list(range(100))
     assert [round(frame.time, 3) for frame in frames] == [round(0.04 * index, 3) for index in range(100)]
     assert {frame.source for frame in frames} == {address.replace("bob:secret@", "")}
+
+
+def test_a_video_of_which_nothing_more_comes_is_given_up(make_clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "PATIENCE", 1.0)
+    data, stuck = make_clip(tmp_path / "clip.mkv", times=range(0, 4000, 40)).read_bytes(), threading.Event()
+
+    class Stuck(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            stuck.wait(30)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stuck) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            with pytest.raises(SourceError, match="nothing came for 1 s"):
+                list(video.read_video(f"http://127.0.0.1:{server.server_port}/clip.mkv", 10**7))
+        finally:
+            stuck.set()
+            server.shutdown()
 
 
 def test_a_video_without_a_length_is_a_stream(serve, make_clip, tmp_path):

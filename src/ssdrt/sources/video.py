@@ -133,7 +133,8 @@ def _open(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream.thread_type = "AUTO"
             yield container, stream
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(f"{shorten(name)!r} cannot be read as a video: {reason(error)}") from error
+        why = f"nothing came for {PATIENCE:.0f} s" if isinstance(error, av.error.ExitError) else reason(error)
+        raise SourceError(f"{shorten(name)!r} cannot be read as a video: {why}") from error
 
 
 def _frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
