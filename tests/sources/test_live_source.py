@@ -6,16 +6,18 @@ import select
 import signal
 import subprocess
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ssdrt.errors import SourceError
+from ssdrt.sources import live
 from ssdrt.sources import process as process_module
 from ssdrt.sources.live import LiveSource, Patience
 from ssdrt.sources.process import CaptureProcess
-from ssdrt.sources.stream import Stream
+from ssdrt.sources.stream import Stream, parse_stream
 
 SMALL = {"reader": "scene", "size": (160, 120)}
 
@@ -198,3 +200,20 @@ def test_a_process_that_dies_is_said_to_have_died_of_what(monkeypatch):
         source.close()
     said = [status.reason for status in told.states if "died" in status.reason]
     assert all("rtsp://host/a is no good" in text and "secret" not in text for text in said)
+
+
+def test_the_last_frame_is_given_though_it_came_too_late_for_one_take_and_the_end_after_it(monkeypatch):
+    monkeypatch.setattr(live, "GATHER", 0.0)
+    monkeypatch.setattr(live, "YOUNG", 0.0)
+    news = threading.Condition()
+    source = LiveSource(parse_stream("test:?size=160x120&frames=1"), news=news)
+    source.start()
+    with closing(source):
+        assert source.wait(20)
+        assert source.take(0) is None
+        with news:
+            assert news.wait_for(lambda: source.ended, 20)
+        assert source.wait(0)
+        assert source.take(0) is not None
+        assert not source.fresh
+        assert source.status.dropped == 0

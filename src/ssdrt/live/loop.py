@@ -217,7 +217,7 @@ class LiveRun:
         return any(feed.source.fresh for feed in self._feeds)
 
     def _all_ended(self) -> bool:
-        return all(feed.source.ended for feed in self._feeds)
+        return all(feed.source.ended and not feed.source.fresh for feed in self._feeds)
 
     def _nobody_cares(self) -> bool:
         return self._alone and bool(self.writers) and all(writer.error for writer in self.writers)

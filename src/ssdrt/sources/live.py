@@ -136,7 +136,10 @@ class LiveSource:
 
     @property
     def ended(self) -> bool:
-        """Whether no frame will come any more: the stream came to its end, or can never be read."""
+        """Whether no frame will come any more: the stream came to its end, or can never be read.
+
+        The last may still be there to be taken: it is `fresh`.
+        """
         return self._ended
 
     @property
@@ -147,12 +150,12 @@ class LiveSource:
     @property
     def fresh(self) -> bool:
         """Whether there is a frame that was not taken."""
-        return not self._ended and (self._came > self._seen or self._arrival is not None)
+        return self._arrival is not None or (self._came > self._seen and not self._ended)
 
     def wait(self, seconds: float) -> bool:
         """Wait until there is a frame newer than the one taken last; False when none came in time."""
         with self._news:
-            return self._news.wait_for(lambda: self._ended or self.fresh, seconds) and not self._ended
+            return self._news.wait_for(lambda: self._ended or self.fresh, seconds) and self.fresh
 
     def take(self, seconds: float = 1.0) -> Arrival | None:
         """The newest frame, which is none that was taken before; None when none came in time."""
@@ -277,7 +280,8 @@ class LiveSource:
 
     def _ask(self) -> CaptureProcess | None:
         """Have the newest frame sent, unless one is there that was; the process that was asked."""
-        if self._arrival is not None and time.monotonic() - self._arrival.arrived > YOUNG:
+        old = self._arrival is not None and time.monotonic() - self._arrival.arrived > YOUNG
+        if old and not self._ended:
             self._arrival, self._dropped = None, self._dropped + 1
         if self._arrival is None:
             if self._process is not None and not self._asked:  # a second answer would be written while one is read
