@@ -272,7 +272,7 @@ def torch_compiled(models: Path, graph: str, batch: int, _: Path | None):
 
     from ssdrt.model import IMAGE
     from ssdrt.train.network import KINDS as LAYERS
-    from ssdrt.train.network import _normalised, _rows, weights_of
+    from ssdrt.train.network import _rows, weights_of
 
     model = model_of(models, graph)
     weights = {}
@@ -282,9 +282,21 @@ def torch_compiled(models: Path, graph: str, batch: int, _: Path | None):
     host = torch.from_numpy(pictures(model, batch)).pin_memory()
     image = host.cuda()
 
+    # made before recording, which takes no copies from the host; and dynamo takes no arrays that are views
+    steps = [
+        (step.operation, torch.tensor(step.operand, dtype=torch.half, device="cuda").reshape(-1, 1, 1))
+        for step in model.preprocessing.normalisation.value
+    ]
+    layers = [
+        replace(layer, weights=np.array(layer.weights)) if hasattr(layer, "weights") else layer for layer in model.layers
+    ]
+
     def network(bytes_nhwc):
-        values = {IMAGE: _normalised(model, bytes_nhwc.permute(0, 3, 1, 2).half())}
-        for layer in model.layers:
+        x = bytes_nhwc.permute(0, 3, 1, 2).half()
+        for operation, by in steps:
+            x = {"mul": torch.mul, "add": torch.add, "sub": torch.sub, "div": torch.div}[operation](x, by)
+        values = {IMAGE: x}
+        for layer in layers:
             values[layer.name] = LAYERS[type(layer)](layer, weights, False, *(values[name] for name in layer.inputs))
         boxes = [_rows(values[head.boxes], 4) for head in model.heads]
         return torch.cat(boxes, 1), torch.cat(
