@@ -287,9 +287,7 @@ def torch_compiled(models: Path, graph: str, batch: int, _: Path | None):
         (step.operation, torch.tensor(step.operand, dtype=torch.half, device="cuda").reshape(-1, 1, 1))
         for step in model.preprocessing.normalisation.value
     ]
-    layers = [
-        replace(layer, weights=np.array(layer.weights)) if hasattr(layer, "weights") else layer for layer in model.layers
-    ]
+    layers = [replace(one, weights=np.array(one.weights)) if hasattr(one, "weights") else one for one in model.layers]
 
     def network(bytes_nhwc):
         x = bytes_nhwc.permute(0, 3, 1, 2).half()

@@ -2,9 +2,9 @@
 
     python bench/draw.py [RESULT.json]
 
-The two take turns, picture by picture, on the same made-up detections ("in a row": pictures one after the other, without
-what empties the caches between); Pillow draws the rectangles and labels anew in each picture, as ssdrt did at first, and
-must come to the same pixels.
+The two take turns, picture by picture, on the same made-up detections ("in a row": pictures one after the other,
+without what empties the caches between); Pillow draws the rectangles and labels anew in each picture, as ssdrt did at
+first, and must come to the same pixels.
 """
 
 from __future__ import annotations
