@@ -99,6 +99,19 @@ def test_close_twice(name):
     engine.close()
 
 
+def test_openvino_takes_a_request_again_that_failed():
+    engine = loaded("openvino", streams=2)
+    for request in [engine._requests.get() for _ in range(2)]:
+        request.start_async({0: tiny_pixels(1)})
+        request.cancel()  # what waits for it gets an error from now on
+        engine._requests.put(request)
+    with pytest.raises(RuntimeError):
+        engine.infer(np.zeros((2, 3, 3, 3), np.float32))
+    assert engine._requests.qsize() == 2
+    for value, wanted in zip(engine.infer(tiny_pixels(2)), expected(tiny_ssd(), tiny_pixels(2)), strict=True):
+        np.testing.assert_allclose(value, wanted, atol=1e-5)
+
+
 def test_openvino_refuses_after_close_and_foreign_plans():
     engine = loaded("openvino")
     engine.close()

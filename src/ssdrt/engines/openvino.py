@@ -108,7 +108,8 @@ class OpenvinoEngine:
                     boxes[index], scores[index] = (request.get_output_tensor(output).data[0] for output in (0, 1))
         finally:
             for request in held:
-                request.wait()  # after an error others may still be at it
+                with suppress(RuntimeError):  # its error, which it repeats, is on its way up already
+                    request.wait()  # after an error others may still be at it
                 requests.put(request)
         return boxes, scores
 

@@ -131,6 +131,8 @@ def test_pictures_on_the_gpu_are_taken_from_there(engine, size):
     resident.__cuda_array_interface__["typestr"] = "<f4"
     with pytest.raises(EngineError, match="uint8 in C order"):
         engine.detect_on_gpu(resident, parameters)
+    with pytest.raises(EngineError, match="no __cuda_array_interface__"):
+        engine.detect_on_gpu(images, parameters)
     with pytest.raises(EngineError, match="give `detect` the pictures"):
         engine.detect_on_gpu(OnGpu(engine, images), replace(parameters, soft_nms_sigma=0.5))
     resident.memory.free()

@@ -109,7 +109,9 @@ class CudaEngine:
         ------
         EngineError: pixels are something else, the kernels do not know the suppression or the resizing, or as `detect`.
         """
-        about = pixels.__cuda_array_interface__
+        about = getattr(pixels, "__cuda_array_interface__", None)
+        if about is None:
+            raise EngineError("these pictures have no __cuda_array_interface__; give `detect` those of this machine")
         shape = tuple(about["shape"])
         if len(shape) != 4 or shape[3] != 3 or np.dtype(about["typestr"]) != np.uint8 or about.get("strides"):
             raise EngineError(
@@ -273,7 +275,7 @@ class Lane:
         if batch <= MAPPED:
             numbers[:, -1] = -1
             self.replay(source, batch)
-            self._poll(numbers[:count, -1])
+            self._poll(numbers[:, -1])  # of what fills the batch up, too, or the next call may take it for its own
         else:
             self.replay(source, batch)
             self.stream.wait()
