@@ -276,7 +276,8 @@ class _Lane:
         pictures = list(pictures)
         self._size = len(pictures)
         port = self._ports["image"]
-        if all(one.dtype == port.dtype and one.flags.c_contiguous and self._device.is_pinned(one) for one in pictures):
+        fits = all((one.shape, one.dtype, one.flags.c_contiguous) == (port.shape, port.dtype, True) for one in pictures)
+        if fits and all(map(self._device.is_pinned, pictures)):
             for index, picture in enumerate(pictures):
                 self._device.to_device(self._on_device["image"] + port.size(index), picture, self._stream)
             self._start(from_host=False)
