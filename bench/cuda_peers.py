@@ -11,7 +11,6 @@ said in its row. RESULT.json is written after every row.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import fcntl
 import json
 import os
@@ -245,7 +244,7 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
     engine = cuda.load(model, kept.read_bytes(), "fp16", 1)
     lane = engine._lanes[0]
     engine.gpu.enter()
-    memory, table = cuda_engine.pictures_on_gpu(engine, batch)
+    _, table = cuda_engine.pictures_on_gpu(engine, batch)
     source = lane.prepare_resident(table, replace(graph_parameters(model), score_threshold=0.3))
     count = cuda_engine.candidates(engine)["0.3"]
     lane.prepare_resident(table, replace(graph_parameters(model), score_threshold=0.3))
@@ -263,7 +262,7 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
         return {**found, "host_us": host} if batch == 1 else found
 
     measure()
-    return {"candidates_above_0.3": count, "build_s": seconds, "_kept": memory.size}, measure
+    return {"candidates_above_0.3": count, "build_s": seconds}, measure
 
 
 def torch_compiled(models: Path, graph: str, batch: int, _: Path | None):
@@ -416,18 +415,17 @@ def jax_compiled(models: Path, graph: str, batch: int, _: Path | None):
 def tensorrt_plan(models: Path, graph: str, batch: int, plan: Path | None):
     import tensorrt
 
-    from ssdrt.engines.tensorrt.runtime import load_engine
+    from ssdrt.engines.tensorrt.runtime import CANDIDATES, load_engine
 
     model = model_of(models, graph)
     assert plan is not None
     engine = load_engine(model, plan.read_bytes(), 1)
     images = list(pictures(model, batch))
-    names = ("candidate_boxes", "candidate_scores", "candidate_indices")
     borrowed = engine._lane()
     lane = borrowed.__enter__()
     device, stream = engine._device, lane._stream
     lane.take(images)
-    lane.fetch(names)
+    lane.fetch(CANDIDATES)
     work = lane._last
     bare = device.capture(stream, lambda: work.context.execute_async_v3(int(stream)))
     copies = work.graphs[True]
@@ -447,7 +445,7 @@ def tensorrt_plan(models: Path, graph: str, batch: int, plan: Path | None):
         return found
 
     replay(bare, 2)
-    return {"plan": plan.name, "version": tensorrt.__version__, "_kept": ctypes.sizeof(ctypes.c_void_p)}, measure
+    return {"plan": plan.name, "version": tensorrt.__version__}, measure
 
 
 KINDS = {

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-CANDIDATES = ("candidate_boxes", "candidate_scores", "candidate_indices")
 FIRST = ("v1_b1", "coco_b1", "v1_b64", "v1_b256")
 
 
@@ -47,6 +46,7 @@ def in_turns(work: dict[str, Callable[[], object]], rounds: int, repeats: int) -
 
 def measure(model: Any, engine: Any, photos: list[Any], batch: int, seconds: float) -> dict[str, Any]:
     """The table of one plan."""
+    from ssdrt.engines.tensorrt.runtime import CANDIDATES
     from ssdrt.pipeline import graph_parameters
     from ssdrt.postprocess import suppress_candidates
     from ssdrt.preprocess import to_network

@@ -21,8 +21,6 @@ NUMBERS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
            "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")  # fmt: skip
 """In pycocotools' order."""
 
-MAX_DETECTIONS = 100  # of a picture that COCO looks at
-
 
 @dataclass(frozen=True)
 class Matches:
