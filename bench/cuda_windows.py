@@ -21,6 +21,7 @@ import numpy as np
 from ssdrt.engines.cuda import compiler
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, checked, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Memory, slot_offsets
+from ssdrt.engines.cuda.makers import step_launches
 from ssdrt.engines.cuda.plan import Convolution
 from ssdrt.engines.cuda.planner import plan_network
 from ssdrt.engines.cuda.tactics import is_point, tactics
@@ -74,7 +75,7 @@ def measure(gpu: Gpu, plan, batch: int) -> dict:
     constants, wanted = Constants(), set()
     for index, candidates in enumerate(choices):
         for tactic in candidates:
-            for launch in Builder(plan, batch, places, constants).launches(index, tactic):
+            for launch in step_launches(Builder(plan, batch, places, constants), index, tactic):
                 wanted.add((launch.file, launch.name))
     functions, modules = load_functions(gpu, compiler.compile_kernels(wanted, device.architecture))
     offsets, size = slot_offsets(plan, batch)
@@ -88,7 +89,9 @@ def measure(gpu: Gpu, plan, batch: int) -> dict:
     rows, best = [], {}
     for indices in windows.values():
         step, candidates = plan.steps[indices[0]], choices[indices[0]]
-        graphs = [record(stream, functions, build.launches(indices[0], tactic) * AT_ONCE) for tactic in candidates]
+        graphs = [
+            record(stream, functions, step_launches(build, indices[0], tactic) * AT_ONCE) for tactic in candidates
+        ]
         times = [us / AT_ONCE for us in medians(gpu, stream, graphs, 5)]
         for index in indices:
             best[index] = {}
@@ -107,7 +110,7 @@ def measure(gpu: Gpu, plan, batch: int) -> dict:
         for index, candidates in enumerate(choices):
             found = [one for name, one in best.get(index, {}).items() if name in allowed]
             tactic = min(found, key=lambda pair: pair[0])[1] if found else candidates[0]
-            launches += build.launches(index, tactic)
+            launches += step_launches(build, index, tactic)
         graphs.append(record(stream, functions, launches))
     network = medians(gpu, stream, graphs, 15)
     for memory in (arena, weights):

@@ -6,6 +6,7 @@ import pytest
 from ssdrt.engines import cuda
 from ssdrt.engines.cuda import compiler
 from ssdrt.engines.cuda.launch import Builder, Constants, Memory
+from ssdrt.engines.cuda.makers import step_launches
 from ssdrt.engines.cuda.plan import HeadLayout, Plan, View
 
 WHY_NOT = cuda.unavailable()
@@ -65,10 +66,10 @@ class Bench:
         )
         memories = [self.memory(contents[buffer].tobytes()) for buffer in sorted(contents)]
         constants = Constants()
-        Builder(plan, batch, Memory((0,) * len(sizes), 0), constants).launches(0, tactic)
+        step_launches(Builder(plan, batch, Memory((0,) * len(sizes), 0), constants), 0, tactic)
         weights = self.memory(constants.data())
         places = Memory(tuple(one.address for one in memories), weights.address)
-        self.run(Builder(plan, batch, places, constants).launches(0, tactic))
+        self.run(step_launches(Builder(plan, batch, places, constants), 0, tactic))
         found = self.read(memories[step.target.buffer].address, contents[step.target.buffer].shape, np.float16)
         for one in (*memories, weights):
             one.free()

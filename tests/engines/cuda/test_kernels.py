@@ -7,7 +7,7 @@ import pytest
 
 from engines.cuda.gpu import Bench, bench, needs_gpu  # noqa: F401
 from ssdrt.engines.cuda.executor import Memory, run_step
-from ssdrt.engines.cuda.launch import OPERATIONS
+from ssdrt.engines.cuda.pixels import OPERATIONS
 from ssdrt.engines.cuda.plan import (
     Convolution,
     Depthwise,

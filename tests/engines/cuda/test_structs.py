@@ -4,20 +4,20 @@ import ctypes
 
 import pytest
 
-from ssdrt.engines.cuda import ends, launch, stem
+from ssdrt.engines.cuda import ends, hopper, launch, pixels, portable, stem
 
 pytest.importorskip("cuda.bindings.nvrtc")
 from ssdrt.engines.cuda import compiler
 from ssdrt.errors import EngineError
 
 STRUCTS = {
-    "convolution.cu": {"Convolution": launch.ConvolutionStruct, "Finish": launch.FinishStruct},
-    "depthwise.cu": {"Depthwise": launch.DepthwiseStruct, "Divider": launch.DividerStruct},
-    "pixels.cu": {"Pixels": launch.PixelsStruct},
+    "convolution.cu": {"Convolution": portable.ConvolutionStruct, "Finish": launch.FinishStruct},
+    "depthwise.cu": {"Depthwise": portable.DepthwiseStruct, "Divider": launch.DividerStruct},
+    "pixels.cu": {"Pixels": pixels.PixelsStruct},
     "image.cu": {"Image": ends.ImageStruct, "Picture": ends.PictureStruct, "Fetch": ends.FetchStruct},
-    "hopper.cu": {"Product": launch.ProductStruct},
-    "dense.cu": {"Dense": launch.DenseStruct},
-    "front.cu": {"Front": launch.FrontStruct},
+    "hopper.cu": {"Product": hopper.ProductStruct},
+    "dense.cu": {"Dense": hopper.DenseStruct},
+    "front.cu": {"Front": hopper.FrontStruct},
     "stem.cu": {"Stem": stem.StemStruct},
     "tail.cu": {"Tail": ends.TailStruct, "Options": ends.OptionsStruct, "Scores": ends.ScoresStruct},
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ssdrt.engines.cuda import compiler, driver, stem
 from ssdrt.engines.cuda.ends import plan_kernels, tail
 from ssdrt.engines.cuda.launch import Builder, Constants, Memory
+from ssdrt.engines.cuda.makers import step_launches
 from ssdrt.engines.cuda.planner import plan_network
 from ssdrt.engines.cuda.tactics import Device, Tactic, as_lists, choose, from_lists
 from ssdrt.errors import EngineError, MissingExtra
@@ -111,7 +112,7 @@ def network_kernels(
     for batch, steps in chosen.items():
         maker = Builder(plan, batch, Memory((0,) * len(plan.slots), 0), constants)
         for index, tactic in enumerate(steps):
-            wanted |= {(one.file, one.name) for one in maker.launches(index, tactic)}
+            wanted |= {(one.file, one.name) for one in step_launches(maker, index, tactic)}
         tail(maker, model, {}, 1)
     return wanted
 

@@ -211,3 +211,10 @@ def reads(step: Step) -> list[View]:
     if isinstance(step, Elementwise) and step.other is not None:
         found.append(step.other)
     return found
+
+
+def channel_sources(value: Value, channels: int) -> NDArray[np.int32]:
+    """`Elementwise.sources` that bring a value's logical channels to the front, in order."""
+    sources = np.full(channels, -1, np.int32)
+    sources[: len(value.positions)] = value.positions
+    return sources

@@ -14,6 +14,7 @@ from ssdrt.engines.base import Found
 from ssdrt.engines.cuda import ends, staging, stem
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, PinnedMemory, Stream, checked, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
+from ssdrt.engines.cuda.makers import step_launches
 from ssdrt.engines.cuda.plan import Plan
 from ssdrt.engines.cuda.tactics import Tactic
 from ssdrt.errors import EngineError
@@ -365,7 +366,7 @@ class Lane:
     def _network(self, build: Builder, batch: int, first: int = 0) -> list[Launch]:
         """The plan's steps from `first` on."""
         tactics = enumerate(self._engine.tactics[batch])
-        return [one for index, tactic in tactics if index >= first for one in build.launches(index, tactic)]
+        return [one for index, tactic in tactics if index >= first for one in step_launches(build, index, tactic)]
 
     def graph(self, source: str, batch: int) -> Any:
         """The graph from a kind of input to detections, or, of floats, to scores; recorded when first needed."""

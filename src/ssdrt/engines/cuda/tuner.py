@@ -9,6 +9,7 @@ from typing import Any
 from ssdrt.engines.cuda import compiler
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, checked, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
+from ssdrt.engines.cuda.makers import step_launches
 from ssdrt.engines.cuda.plan import Plan
 from ssdrt.engines.cuda.tactics import Device, Tactic, tactics
 
@@ -71,7 +72,7 @@ def _compiled(
     for batch, steps in choices.items():
         maker = Builder(plan, batch, Memory((0,) * len(plan.slots), 0), Constants())
         for index, candidates in enumerate(steps):
-            wanted |= {(one.file, one.name) for tactic in candidates for one in maker.launches(index, tactic)}
+            wanted |= {(one.file, one.name) for tactic in candidates for one in step_launches(maker, index, tactic)}
     return compiler.compile_kernels(wanted, device.architecture)
 
 
@@ -87,7 +88,7 @@ class _Measuring:
         maker = Builder(plan, batch, Memory((0,) * len(plan.slots), 0), constants)
         for index, candidates in enumerate(steps):
             for tactic in candidates:
-                maker.launches(index, tactic)
+                step_launches(maker, index, tactic)
         self._weights, self._arena = DeviceMemory(gpu, constants.size), DeviceMemory(gpu, size)
         self._weights.upload(constants.data())
         self._arena.fill(0x2E)  # fp16 0.1 everywhere: no sums of nothing
@@ -98,7 +99,7 @@ class _Measuring:
         """Of one run of each. They take turns, because a GPU that gets warm slows down."""
         if len(candidates) == 1:
             return dict.fromkeys(candidates, 0.0)
-        launches = [self._builder.launches(index, tactic) for tactic in candidates]
+        launches = [step_launches(self._builder, index, tactic) for tactic in candidates]
         found = time_launches(self._gpu, self._stream, self._functions, launches)
         return dict(zip(candidates, found, strict=True))
 

@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(128) enlarge(const __grid_constant__ Pixels p)
   store_at(p, at, result);
 }
 
-// The codes are those of `OPERATIONS` in launch.py.
+// The codes are those of `OPERATIONS` in pixels.py.
 __global__ void __launch_bounds__(128) elementwise(const __grid_constant__ Pixels p) {
   let_later_kernels_start();
   wait_for_earlier_kernels();
