@@ -31,7 +31,7 @@ GRAPHS = (
 def rounding(names: set[str], weights: bool = True, values: bool = True) -> Callable[..., Any]:
     """`reference.run_layer` that rounds in the layers of these names."""
     from ssdrt.engines.reference import run_layer
-    from ssdrt.engines.tensorrt.selfcheck import rounded
+    from ssdrt.engines.selfcheck import rounded
 
     def run(layer: Any, *inputs: Any) -> Any:
         if layer.name not in names:

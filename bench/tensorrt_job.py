@@ -86,10 +86,10 @@ class Worker:
 
     def build(self, label: str = "") -> Any:
         """The job's plan at work, self-checked; None when it fails, with a line that says why."""
+        from ssdrt.engines.selfcheck import check_itself
         from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan
         from ssdrt.engines.tensorrt.library import find_library
         from ssdrt.engines.tensorrt.runtime import load_engine
-        from ssdrt.engines.tensorrt.selfcheck import check_itself
         from ssdrt.errors import SsdrtError
 
         options = {"tactics": self.tactics, **self.job.options}

@@ -108,7 +108,7 @@ class Detector:
         ------
         EngineError: as `open`.
         """
-        return cls(Preparation(build(model, pick_engine(engine), precision, b""), cached=False))
+        return cls(Preparation(build(model, pick_engine(engine, precision), precision, b""), cached=False))
 
     @property
     def model(self) -> SsdModel:

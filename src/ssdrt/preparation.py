@@ -105,7 +105,7 @@ def _named(preparation: Preparation, path: Path) -> Preparation:
 
 
 def _from_graph(data: bytes, name: str, engine: str, precision: str, options: Options) -> Preparation:
-    engine = pick_engine(engine)
+    engine = pick_engine(engine, precision)
     fingerprint = engine_module(engine).fingerprint()
     choices = (__version__, engine, precision, fingerprint, *sorted(options.items()))
     place = cache_path(hashlib.sha256(data).hexdigest(), *choices)
@@ -170,7 +170,7 @@ def save_plan(bundle: Bundle, path: Path) -> None:
 def _from_bundle(path: Path, engine: str, precision: str, options: Options) -> Preparation:
     """A bundle as it is, or rebuilt from its own model when it was built for something else."""
     bundle = load_bundle(path)
-    wanted = bundle.engine if engine == "auto" and _usable(bundle.engine) else pick_engine(engine)
+    wanted = bundle.engine if engine == "auto" and _usable(bundle.engine) else pick_engine(engine, precision)
     same_precision = precision in ("auto", bundle.precision)
     fingerprint = engine_module(wanted).fingerprint()
     if (wanted, fingerprint) == (bundle.engine, bundle.fingerprint) and same_precision and not options:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import ssdrt.engines
+from ssdrt.engines import cuda
 from ssdrt.engines.base import engine_module, engine_names, pick_engine
 from ssdrt.errors import EngineError
 
@@ -57,3 +58,13 @@ def test_deleting_an_engine_breaks_nothing_else(name, tmp_path):
     names, chosen = run.stdout.splitlines()
     assert name not in names.split()
     assert chosen != name
+
+
+def test_auto_takes_cuda_where_it_has_run_and_computes_as_asked(monkeypatch):
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(cuda, "untried", lambda: None)
+    assert pick_engine("auto") == pick_engine("auto", "fp16") == "cuda"
+    assert pick_engine("auto", "fp32") != "cuda"
+    monkeypatch.setattr(cuda, "untried", lambda: "its kernels have not been run on this GPU")
+    assert pick_engine("auto") != "cuda"
+    assert pick_engine("cuda") == "cuda"

@@ -23,9 +23,7 @@ from ssdrt.engines.tensorrt.inspection import read_layers
 from ssdrt.engines.tensorrt.library import Messages, find_library, open_library
 from ssdrt.engines.tensorrt.plan_file import check_plan, pack, read_header, unpack
 from ssdrt.engines.tensorrt.runtime import check_facts
-from ssdrt.engines.tensorrt.selfcheck import check_itself, rounded
 from ssdrt.errors import EngineError
-from ssdrt.model import DepthwiseConv
 from ssdrt.pipeline import detect_pictures, graph_parameters
 from ssdrt.postprocess import NmsParameters
 from tiny_ssd import CLASSES, HEIGHT, WIDTH, tiny_pixels, tiny_ssd
@@ -220,34 +218,6 @@ def test_close_frees_everything_and_refuses():
     assert (device.memory, device.streams, device.graphs, device.closed) == ({}, set(), set(), True)
     with pytest.raises(EngineError, match="closed"):
         engine.infer(tiny_pixels(1))
-
-
-# --- self-check -----------------------------------------------------------------------------------------------------
-
-
-def test_check_lets_a_right_plan_pass():
-    score, box = check_itself(tiny_ssd(), stand_in_engine(tiny_ssd(), batch=(1, 2, 2)), "fp32")
-    assert max(score, box) < 1e-5
-
-
-def test_check_names_the_layer_to_suspect():
-    model = tiny_ssd()
-    layers = tuple(
-        replace(layer, weights=layer.weights * 1e5) if isinstance(layer, DepthwiseConv) else layer
-        for layer in model.layers
-    )
-    other = stand_in_engine(replace(model, layers=layers), batch=(1, 2, 2))
-    with pytest.raises(EngineError, match=r"does not compute this network: scores differ.*take fp32"):
-        check_itself(model, other, "fp16")
-    with pytest.raises(EngineError, match=r"ssdrt doctor --self-test"):
-        check_itself(model, other, "fp32")
-
-
-def test_rounding_to_a_precision():
-    values = np.array([1 + 2**-9, 70000.0, -1 - 2**-12], np.float32)
-    assert rounded(values, "bf16").tolist() == [1, 70144, -1]
-    assert rounded(values, "fp16").tolist() == [1 + 2**-9, np.inf, -1]
-    assert rounded(values, "tf32").tolist() == [1 + 2**-9, 70016, -1]
 
 
 # --- what is missing, and what TensorRT says ------------------------------------------------------------------------

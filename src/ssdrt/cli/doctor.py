@@ -50,7 +50,7 @@ def _machine() -> Rows:
 
 def _engines() -> Rows:
     """Each engine: its precisions and what its plans are for, or why it cannot run."""
-    from ssdrt.engines.base import engine_module, engine_names, pick_engine
+    from ssdrt.engines.base import engine_module, engine_names, not_taken, pick_engine
 
     rows = []
     for name in engine_names():
@@ -58,7 +58,8 @@ def _engines() -> Rows:
             continue
         module = engine_module(name)
         why = module.unavailable()
-        chosen = " (what auto takes)" if name == pick_engine("auto") else ""
+        left = why or not_taken(name)
+        chosen = " (what auto takes)" if name == pick_engine("auto") else f" (by name only: {left})" if left else ""
         rows.append((name, f"no: {why}" if why else f"{', '.join(module.precisions())}{chosen}"))
     return rows
 

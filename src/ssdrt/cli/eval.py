@@ -80,12 +80,13 @@ def _choices(engines: list[str], precisions: list[str] | None) -> list[tuple[str
     """Every engine with those of the precisions, or all, that it computes in."""
     from ssdrt.engines.base import engine_module, pick_engine
 
-    offered = {name: engine_module(name).precisions() for name in map(pick_engine, engines)}
+    names = [pick_engine(engine, precision) for engine in engines for precision in precisions or ("auto",)]
+    offered = {name: engine_module(name).precisions() for name in names}
     known = ", ".join(f"{name} in {' and '.join(names)}" for name, names in offered.items())
     for precision in precisions or ():
         if not any(precision in names for names in offered.values()):
             raise EngineError(f"nothing computes in {precision!r} here: {known}")
-    return [(name, how) for name, names in offered.items() for how in names if precisions is None or how in precisions]
+    return [(name, how) for name, those in offered.items() for how in those if precisions is None or how in precisions]
 
 
 def _evaluate(args: Namespace, data: DataSet, choices: list[tuple[str, str]]) -> list[Row]:

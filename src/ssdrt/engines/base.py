@@ -11,8 +11,8 @@ An engine module `engines/NAME.py` has these five functions, and imports its lib
                                            streams 1: shortest time of one batch; more: that many `infer` calls at once,
                                            each on its share of the processor
 
-It may also have OPTIONS, the names that `build` takes as options (without it, none), and AUTO, those of its precisions
-that "auto" compares (without it, all).
+It may also have OPTIONS, the names that `build` takes as options (without it, none); AUTO, those of its precisions
+that "auto" compares (without it, all); and `untried() -> str | None`: why "auto" leaves it here, though it can run.
 
 The `Engine` that `load` gives runs the network; one that can go on from there is a `DetectingEngine`, with `detect`.
 """
@@ -94,14 +94,15 @@ class EngineModule(Protocol):
     load: Callable[[SsdModel, bytes, str, int], Engine]
 
 
-PREFERENCE = ("tensorrt", "openvino", "onnxruntime", "reference")
-"""Order in which `auto` tries engines; one that is not listed is used by name only."""
+PREFERENCE = ("cuda", "tensorrt", "openvino", "onnxruntime", "reference")
+"""Order in which `auto` tries engines; one that is not listed is used by name only. `cuda` and `tensorrt` as they were
+measured on one card (docs/cuda.md)."""
 
 
 def engine_names() -> list[str]:
     """Names of all engines in this installation, usable here or not: the files of this folder."""
     here = importlib.import_module("ssdrt.engines")
-    found = {info.name for info in pkgutil.iter_modules(here.__path__)} - {"base"}
+    found = {info.name for info in pkgutil.iter_modules(here.__path__)} - {"base", "selfcheck"}
     return sorted(found, key=lambda name: (PREFERENCE.index(name) if name in PREFERENCE else len(PREFERENCE), name))
 
 
@@ -117,20 +118,27 @@ def engine_module(name: str) -> EngineModule:
     return cast("EngineModule", importlib.import_module(f"ssdrt.engines.{name}"))
 
 
-def pick_engine(name: str) -> str:
-    """`name` itself once it is known to be usable here, or for "auto" the best that is.
+def pick_engine(name: str, precision: str = "auto") -> str:
+    """`name` itself once it is known to be usable here, or for "auto" the best that is and computes in this precision.
 
     Raises
     ------
     EngineError: the engine does not exist or cannot run here; the message says what to type.
     """
     if name == "auto":
-        usable = (n for n in engine_names() if n in PREFERENCE and engine_module(n).unavailable() is None)
-        best = next(usable, None)
-        if best is None:
+        usable = [n for n in engine_names() if n in PREFERENCE and not_taken(n) is None]
+        if not usable:
             raise EngineError("no engine can run here: pip install 'ssdrt[openvino]'")
-        return best
+        fitting = (n for n in usable if precision == "auto" or precision in engine_module(n).precisions())
+        return next(fitting, usable[0])
     why = engine_module(name).unavailable()
     if why is not None:
         raise EngineError(why)
     return name
+
+
+def not_taken(name: str) -> str | None:
+    """Why "auto" leaves an engine on this machine, or None."""
+    module = engine_module(name)
+    untried: Callable[[], str | None] = getattr(module, "untried", lambda: None)
+    return module.unavailable() or untried()

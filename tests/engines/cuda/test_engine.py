@@ -12,10 +12,12 @@ import pytest
 from engines.cuda.gpu import needs_gpu
 from ssdrt.engines import cuda, reference
 from ssdrt.engines.base import DetectingEngine
-from ssdrt.engines.cuda import runtime
-from ssdrt.engines.cuda.driver import DeviceMemory, Gpu
+from ssdrt.engines.cuda import compiler, runtime
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, checked
 from ssdrt.engines.cuda.launch import slot_offsets
+from ssdrt.engines.cuda.planner import plan_network
 from ssdrt.errors import EngineError
+from ssdrt.model import DepthwiseConv
 from ssdrt.pipeline import graph_parameters
 from ssdrt.postprocess import decode_boxes, non_max_suppression
 from ssdrt.preprocess import clip_window, to_network
@@ -131,11 +133,91 @@ def test_pictures_on_the_gpu_are_taken_from_there(engine, size):
     resident.__cuda_array_interface__["typestr"] = "<f4"
     with pytest.raises(EngineError, match="uint8 in C order"):
         engine.detect_on_gpu(resident, parameters)
-    with pytest.raises(EngineError, match="no __cuda_array_interface__"):
+    with pytest.raises(EngineError, match="not on a GPU of NVIDIA"):
         engine.detect_on_gpu(images, parameters)
     with pytest.raises(EngineError, match="give `detect` the pictures"):
         engine.detect_on_gpu(OnGpu(engine, images), replace(parameters, soft_nms_sigma=0.5))
     resident.memory.free()
+
+
+def test_pictures_of_torch_are_waited_for(engine):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no GPU")
+    parameters = replace(graph_parameters(engine.model), score_threshold=0.05)
+    images = np.random.default_rng(5).integers(0, 256, (5, 64, 80, 3), dtype=np.uint8)
+    wanted = engine.detect(list(images), parameters)
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        pictures = torch.zeros((5, 64, 80, 3), dtype=torch.uint8, device="cuda")
+        torch.cuda._sleep(50_000_000)  # so that who does not wait reads zeros
+        pictures.copy_(torch.from_numpy(images))
+        found = engine.detect_on_gpu(pictures, parameters)
+    capsule = pictures.__dlpack__()
+    for one, also, other in zip(found, engine.detect_on_gpu(capsule, parameters), wanted, strict=True):
+        for value, again, right in zip(one, also, other, strict=True):
+            np.testing.assert_array_equal(value, right)
+            np.testing.assert_array_equal(again, right)
+    with pytest.raises(EngineError, match="uint8 in C order"):
+        engine.detect_on_gpu(pictures.permute(0, 2, 1, 3), parameters)
+
+
+def test_a_build_that_computes_something_else_is_refused(monkeypatch):
+    model = tiny_ssd()
+    monkeypatch.setenv(cuda.UNTUNED, "1")
+    layers = tuple(
+        replace(layer, weights=2 * layer.weights) if isinstance(layer, DepthwiseConv) else layer
+        for layer in model.layers
+    )
+    other = plan_network(replace(model, layers=layers))
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda, "plan_network", lambda _: other)
+        with pytest.raises(EngineError, match="does not compute this network"):
+            cuda.build(model, "fp16")
+    cuda.build(model, "fp16")
+
+
+def free_memory(gpu):
+    gpu.enter()
+    return int(checked(gpu.driver.cuMemGetInfo())[0])
+
+
+def test_a_load_that_fails_keeps_nothing(engine, monkeypatch):
+    model = engine.model
+    facts, code, constants = compiler.load_code(cuda.build(model, "fp16"))
+    plan = compiler.dump_code(facts, code, constants + bytes(64 << 20))
+    before = free_memory(engine.gpu)
+
+    def fail(*_):
+        raise EngineError("no lane")
+
+    monkeypatch.setattr(runtime, "Lane", fail)
+    for _ in range(4):
+        with pytest.raises(EngineError, match="no lane"):
+            cuda.load(model, plan, "fp16", 1)
+    assert before - free_memory(engine.gpu) < 64 << 20
+
+
+def test_ctrl_c_while_recording_leaves_a_lane_that_works(engine, monkeypatch):
+    images, parameters = pictures(11, 6), replace(graph_parameters(engine.model), score_threshold=0.1)
+    wanted = engine.detect(images, parameters)
+    for lane in engine._lanes:
+        lane._forget_graphs()
+    calls = iter(range(1000))
+
+    def interrupted(self, *args, **kwargs):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return launched(self, *args, **kwargs)
+
+    launched = Stream.launch
+    with monkeypatch.context() as patch:
+        patch.setattr(Stream, "launch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.detect(images, parameters)
+    for _ in engine._lanes:
+        for one, other in zip(engine.detect(images, parameters), wanted, strict=True):
+            np.testing.assert_array_equal(one[1], other[1])
 
 
 def test_no_room_and_no_such_gpu(engine):

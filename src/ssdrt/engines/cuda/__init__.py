@@ -28,6 +28,9 @@ UNTUNED = "SSDRT_CUDA_UNTUNED"
 SECONDS = 60.0
 """Of measuring, at most."""
 
+RUN_ON = 90
+"""Generation of the GPUs on which the kernels have been run."""
+
 OLDEST = 75
 """Generation (compute capability 7.5) of the oldest GPU that the kernels are written for."""
 
@@ -53,28 +56,43 @@ def precisions() -> tuple[str, ...]:
 
 
 def fingerprint() -> str:
-    """The GPU and the text of the kernels."""
+    """The first GPU and the text of the kernels."""
     gpu = driver.Gpu()
     return f"{gpu.name}, {gpu.device().architecture}, kernels {compiler.digest()}"
 
 
-def build(model: SsdModel, precision: str) -> bytes:  # noqa: ARG001
-    """Machine code for this GPU and the kernel that each step runs on at each batch size.
+def untried() -> str | None:
+    """Why `auto` leaves this GPU alone: on others than these, no kernel has run yet."""
+    gpu = driver.Gpu()
+    device = gpu.device()
+    if device.generation == RUN_ON:
+        return None
+    return f"its kernels have not been run on {gpu.name} ({device.architecture}), only on compute capability 9.0"
+
+
+def build(model: SsdModel, precision: str, device: int = 0) -> bytes:
+    """Machine code for the GPU of an index, and the kernel that each step runs on at each batch size; compared with the
+    reference engine at each of these before it is handed out.
 
     Raises
     ------
-    EngineError: NVRTC is missing or refuses a kernel.
+    EngineError: NVRTC is missing or refuses a kernel, or the plan computes something else than the network.
     """
-    gpu = driver.Gpu()
-    if os.environ.get(UNTUNED):
-        return build_for(model, gpu.device())
-    from ssdrt.engines.cuda.tuner import tune
+    from ssdrt.engines.selfcheck import check_itself
 
-    plan = plan_network(model)
-    with progress("choosing kernels", None, "measured") as advance:
-        measured = tune(gpu, plan, SECONDS, advance)
-    gpu.release()
-    return build_for(model, gpu.device(), measured)
+    gpu, measured = driver.Gpu(device), None
+    if not os.environ.get(UNTUNED):
+        from ssdrt.engines.cuda.tuner import tune
+
+        with progress("choosing kernels", None, "measured") as advance:
+            measured = tune(gpu, plan_network(model), SECONDS, advance)
+    plan = build_for(model, gpu.device(), measured)
+    engine = load(model, plan, precision, 1, device)
+    try:
+        check_itself(model, engine, precision, engine.sizes_with_room())
+    finally:
+        engine.close()
+    return plan
 
 
 def build_for(model: SsdModel, device: Device, measured: dict[int, list[Tactic]] | None = None) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,17 @@ from numpy.typing import NDArray
 from ssdrt.engines.cuda.launch import Launch
 from ssdrt.engines.cuda.tactics import Device
 from ssdrt.errors import EngineError, import_extra
+
+LOST = (
+    "ASSERT", "CONTAINED", "CONTEXT_IS_DESTROYED", "DEVICE_UNAVAILABLE", "ECC_UNCORRECTABLE", "EXTERNAL_DEVICE",
+    "HARDWARE_STACK_ERROR", "ILLEGAL_ADDRESS", "ILLEGAL_INSTRUCTION", "INVALID_ADDRESS_SPACE", "INVALID_PC",
+    "LAUNCH_FAILED", "LAUNCH_TIMEOUT", "MISALIGNED_ADDRESS", "NVLINK_UNCORRECTABLE", "TENSOR_MEMORY_LEAK", "UNKNOWN",
+)  # fmt: skip
+"""Errors after which no call of this process succeeds any more."""
+
+
+class OutOfMemory(EngineError):
+    """The GPU, or the host's page-locked memory, has no room for it."""
 
 
 def library() -> Any:
@@ -29,20 +41,21 @@ def checked(result: tuple[Any, ...]) -> Any:
 
     Raises
     ------
-    EngineError: the call failed.
+    EngineError: the call failed; of OutOfMemory a smaller request may succeed.
     """
     status, *values = result
     if status:
-        raise EngineError(_words(status.name))
+        name = status.name
+        if name == "CUDA_ERROR_OUT_OF_MEMORY":
+            raise OutOfMemory(
+                "the GPU has not enough free memory; use smaller batches, or end other programs that use it"
+            )
+        if name.removeprefix("CUDA_ERROR_") in LOST:
+            raise EngineError(
+                f"the GPU failed and this process cannot use it any more ({name}); start the program again"
+            )
+        raise EngineError(f"the CUDA driver failed: {name}")
     return values[0] if len(values) == 1 else values
-
-
-def _words(name: str) -> str:
-    if name == "CUDA_ERROR_OUT_OF_MEMORY":
-        return "the GPU has not enough free memory; use smaller batches, or end other programs that use it"
-    if name in ("CUDA_ERROR_ILLEGAL_ADDRESS", "CUDA_ERROR_LAUNCH_FAILED", "CUDA_ERROR_ECC_UNCORRECTABLE"):
-        return f"the GPU failed and this process cannot use it any more ({name}); start the program again"
-    return f"the CUDA driver failed: {name}"
 
 
 def why_not() -> str | None:
@@ -73,7 +86,7 @@ class Gpu:
         count = checked(self.driver.cuDeviceGetCount())
         if not 0 <= index < count:
             raise EngineError(f"there is no GPU {index}: this process sees {count}, from 0 on")
-        self.handle = checked(self.driver.cuDeviceGet(index))
+        self.index, self.handle = index, checked(self.driver.cuDeviceGet(index))
         self.context: Any = None
 
     def enter(self) -> None:
@@ -168,6 +181,10 @@ class Stream:
         """Until everything in the queue is done."""
         checked(self._gpu.driver.cuStreamSynchronize(self.handle))
 
+    def settle(self) -> None:
+        """The same, whatever became of it."""
+        self._gpu.driver.cuStreamSynchronize(self.handle)
+
     def copy(self, to: int, source: int, size: int) -> None:
         """Bytes between any two addresses, in turn."""
         checked(self._gpu.driver.cuMemcpyAsync(to, source, size, self.handle))
@@ -212,6 +229,18 @@ class Stream:
             return checked(driver.cuGraphInstantiate(graph, 0))
         finally:
             driver.cuGraphDestroy(graph)
+
+    def record(self, fill: Callable[[], None]) -> Any:
+        """The graph of what `fill` puts into the queue. Broken off, by Ctrl-C say, the queue runs things again."""
+        graph = None
+        try:
+            self.begin()
+            fill()
+            graph = self.end()
+        finally:
+            if graph is None:
+                self.abandon()
+        return graph
 
     def abandon(self) -> None:
         """End a recording that failed."""
@@ -264,14 +293,17 @@ def load_functions(gpu: Gpu, code: dict[tuple[str, str], Any]) -> tuple[dict[tup
     driver = gpu.driver
     functions, modules = {}, []
     limit = gpu.device().shared
-    for key, one in code.items():
-        module = checked(driver.cuModuleLoadData(one.cubin))
-        modules.append(module)
-        function = checked(driver.cuModuleGetFunction(module, one.symbol.encode()))
-        fixed = checked(
-            driver.cuFuncGetAttribute(driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function)
-        )
-        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        checked(driver.cuFuncSetAttribute(function, attribute, limit - fixed))
-        functions[key] = function
+    with ExitStack() as undo:  # if one of them fails
+        for key, one in code.items():
+            module = checked(driver.cuModuleLoadData(one.cubin))
+            undo.callback(driver.cuModuleUnload, module)
+            modules.append(module)
+            function = checked(driver.cuModuleGetFunction(module, one.symbol.encode()))
+            fixed = checked(
+                driver.cuFuncGetAttribute(driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function)
+            )
+            attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            checked(driver.cuFuncSetAttribute(function, attribute, limit - fixed))
+            functions[key] = function
+        undo.pop_all()
     return functions, modules

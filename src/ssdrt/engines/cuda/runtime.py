@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.engines.base import Found
-from ssdrt.engines.cuda import ends, staging, stem
+from ssdrt.engines.cuda import ends, resident, staging, stem
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, PinnedMemory, Stream, checked, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import step_launches
@@ -37,8 +38,8 @@ FETCH = 1 << 15
 MAPPED = 4
 """Pictures up to which detections are written straight into the host's memory, which is polled."""
 
-PATIENCE = 10.0
-"""Seconds of polling after which the driver is asked what is wrong."""
+PATIENCE = 0.5
+"""Seconds of polling after which the driver is waited for, which says what is wrong."""
 
 
 class CudaEngine:
@@ -48,16 +49,25 @@ class CudaEngine:
         self, gpu: Gpu, model: SsdModel, plan: Plan, tactics: dict[int, list[Tactic]], code: dict[tuple[str, str], Any],
         constants: Constants, lanes: int,
     ) -> None:  # fmt: skip
-        gpu.enter()
         self.gpu, self.model, self.plan, self.tactics = gpu, model, plan, tactics
         self.most = max(MOST, model.nms.max_total.value)
-        self.functions, self._modules = load_functions(gpu, code)
         self.reads_bytes = stem.KERNEL in code
         self.constants = constants
-        self.constant_memory = DeviceMemory(gpu, constants.size)
-        self.constant_memory.upload(constants.data())
-        self._lanes = [Lane(self) for _ in range(lanes)]
+        self._lanes: list[Lane] = []
         self._free: queue.SimpleQueue[Lane] | None = queue.SimpleQueue()
+        with ExitStack() as held:  # given back at once if something of it fails
+            gpu.enter()
+            held.callback(gpu.release)
+            self.functions, modules = load_functions(gpu, code)
+            for module in modules:
+                held.callback(gpu.driver.cuModuleUnload, module)
+            self.constant_memory = DeviceMemory(gpu, constants.size)
+            held.callback(self.constant_memory.free)
+            self.constant_memory.upload(constants.data())
+            for _ in range(lanes):
+                self._lanes.append(Lane(self))
+                held.callback(self._lanes[-1].free)
+            self._held = held.pop_all()
         for lane in self._lanes:
             self._free.put(lane)
 
@@ -70,13 +80,10 @@ class CudaEngine:
         """
         count, anchors, classes = len(pixels), self.plan.head.anchors, self.model.num_classes.value
         boxes, scores = np.empty((count, anchors, 4), np.float32), np.empty((count, anchors, classes), np.float32)
-        lane = self._take()
-        try:
+        with self._lane() as lane:
             for start in range(0, count, BATCHES[-3]):
                 part = slice(start, min(start + BATCHES[-3], count))
                 lane.infer(pixels[part], boxes[part], scores[part])
-        finally:
-            self._put(lane)
         return boxes, scores
 
     def detect(self, images_rgb: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> list[Found]:
@@ -88,12 +95,10 @@ class CudaEngine:
         """
         if not self._on_gpu(parameters):
             return [self._on_host(image, parameters) for image in images_rgb]
-        lane, found = self._take(), []
-        try:
+        found: list[Found | None] = []
+        with self._lane() as lane:
             for start in range(0, len(images_rgb), BATCHES[-1]):
                 found += lane.detect(images_rgb[start : start + BATCHES[-1]], parameters)
-        finally:
-            self._put(lane)
         return [
             one if one is not None else self._on_host(image, parameters)
             for image, one in zip(images_rgb, found, strict=True)
@@ -104,66 +109,67 @@ class CudaEngine:
 
         Parameters
         ----------
-        pixels: (b, height, width, 3) uint8 with `__cuda_array_interface__`, C order, RGB; any size.
+        pixels: (b, height, width, 3) uint8, C order, RGB, any size, of a library that shows them by DLPack or
+            `__cuda_array_interface__` (PyTorch, CuPy, JAX, Numba); or a DLPack capsule, which is not used up.
 
         Raises
         ------
-        EngineError: pixels are something else, the kernels do not know the suppression or the resizing, or as `detect`.
+        EngineError: pixels are something else or on another GPU, the kernels do not know the suppression or the
+            resizing, or as `detect`.
         """
-        about = getattr(pixels, "__cuda_array_interface__", None)
-        if about is None:
-            raise EngineError("these pictures have no __cuda_array_interface__; give `detect` those of this machine")
-        shape = tuple(about["shape"])
-        if len(shape) != 4 or shape[3] != 3 or np.dtype(about["typestr"]) != np.uint8 or about.get("strides"):
-            raise EngineError(
-                f"pictures on the GPU must be (b, height, width, 3) uint8 in C order, not {shape} {about['typestr']}"
-            )
         if not self._on_gpu(parameters):
             raise EngineError("this suppression or resizing is not done on the GPU; give `detect` the pictures")
-        size, (height, width) = int(np.prod(shape[1:])), shape[1:3]
-        table = [(about["data"][0] + index * size, height, width) for index in range(shape[0])]
-        lane, found = self._take(), []
-        try:
-            if about.get("stream"):
-                checked(self.gpu.driver.cuStreamSynchronize(self.gpu.driver.CUstream(about["stream"])))
-            for start in range(0, len(table), BATCHES[-1]):
+        found: list[Found | None] = []
+        with self._lane() as lane:
+            pictures = resident.pictures_of(pixels, int(lane.stream.handle), self.gpu.index)
+            if pictures.written_in:
+                checked(self.gpu.driver.cuStreamSynchronize(self.gpu.driver.CUstream(pictures.written_in)))
+            count, height, width = pictures.size
+            table = [(pictures.address + 3 * height * width * index, height, width) for index in range(count)]
+            for start in range(0, count, BATCHES[-1]):
                 found += lane.detect_resident(table[start : start + BATCHES[-1]], parameters)
-        finally:
-            self._put(lane)
-        results = []
-        for (address, *_), one in zip(table, found, strict=True):
-            if one is None:
-                image = np.empty(shape[1:], np.uint8)
-                checked(self.gpu.driver.cuMemcpyDtoH(image.ctypes.data, address, image.nbytes))
-                one = self._on_host(image, parameters)
-            results.append(one)
-        return results
+            lane.stream.wait()  # whoever owns the pictures may write others over them now
+            results = []
+            for (address, *_), one in zip(table, found, strict=True):
+                if one is None:
+                    image = np.empty((height, width, 3), np.uint8)
+                    checked(self.gpu.driver.cuMemcpyDtoH(image.ctypes.data, address, image.nbytes))
+                results.append(image if one is None else one)
+        return [self._on_host(one, parameters) if isinstance(one, np.ndarray) else one for one in results]
+
+    def sizes_with_room(self) -> list[int]:
+        """The batches that would take no more than half of the GPU's free memory."""
+        self.gpu.enter()
+        free, _ = checked(self.gpu.driver.cuMemGetInfo())
+        height, width = self.model.input_size
+        each = 4 * height * width + rest_sizes(self, 1)[-1]
+        return [batch for batch in BATCHES if 2 * (slot_offsets(self.plan, batch)[1] + batch * each) <= free]
 
     def close(self) -> None:
         """Free the GPU once the last call has returned."""
         if self._free is None:
             return
-        lanes = [self._free.get() for _ in self._lanes]
+        for _ in self._lanes:
+            self._free.get()
         self._free = None
         self.gpu.enter()
-        for lane in lanes:
-            lane.free()
-        self.constant_memory.free()
-        for module in self._modules:
-            self.gpu.driver.cuModuleUnload(module)
-        self.gpu.release()
+        self._held.close()
 
-    def _take(self) -> Lane:
-        free = self._free
+    @contextmanager
+    def _lane(self) -> Iterator[Lane]:
+        """A lane for one call; nothing of a call that was broken off reaches the next one."""
+        free, done = self._free, False
         if free is None:
             raise EngineError("this engine was closed")
         lane = free.get()
-        self.gpu.enter()
-        return lane
-
-    def _put(self, lane: Lane) -> None:
-        if self._free is not None:
-            self._free.put(lane)
+        try:
+            self.gpu.enter()
+            yield lane
+            done = True
+        finally:
+            if not done:
+                lane.stream.settle()
+            free.put(lane)
 
     def _on_gpu(self, parameters: NmsParameters) -> bool:
         """Whether the kernels know this NMS and this resizer; what they do not know, the host computes."""
@@ -373,16 +379,14 @@ class Lane:
         if (source, batch) not in self._graphs:
             launches = self.launches(source, batch)
             rest = self._rest_of(batch)
-            self.stream.begin()
-            try:
+
+            def fill() -> None:
                 for index, launch in enumerate(launches):
                     self.stream.launch(self._engine.functions, launch, overlapping=index > 0)
                 if source != "floats" and rest.found_at != rest.found.address:
                     self.stream.copy(rest.found.address, rest.found_at, rest.found.size)
-            except EngineError:
-                self.stream.abandon()
-                raise
-            self._graphs[source, batch] = self.stream.end()
+
+            self._graphs[source, batch] = self.stream.record(fill)
         return self._graphs[source, batch]
 
     def _forget_graphs(self) -> None:
@@ -392,7 +396,7 @@ class Lane:
 
     def free(self) -> None:
         """Everything."""
-        self.stream.wait()
+        self.stream.settle()
         self._forget_graphs()
         for rest in self._rest.values():
             rest.free()
@@ -406,20 +410,13 @@ class Rest:
     """Memory behind the network for one batch size: scores, box codes, candidate lists, detections."""
 
     def __init__(self, engine: CudaEngine, batch: int) -> None:
-        anchors, classes = engine.plan.head.anchors, engine.model.num_classes.value
-        sizes = (
-            4 * batch * anchors * classes,
-            16 * batch * anchors,
-            *(batch * size for size in (8 * ends.CAPACITY, 4, 4 * ends.BINS)),
-        )
-        found = 4 * batch * ends.found_size(engine.most)
-        starts = np.cumsum([0, *(-(-size // 256) * 256 for size in (*sizes, found))]).tolist()
+        starts = rest_sizes(engine, batch)
         self._memory = DeviceMemory(engine.gpu, starts[-1])
         addresses = [self._memory.address + at for at in starts]
         self.scores, self.boxes, self.lists, self.counts, self.histograms, on_gpu, _ = addresses
         self._memory.fill(0)  # the counters of candidates; `tail` leaves them so
         try:
-            self.found = PinnedMemory(engine.gpu, found)
+            self.found = PinnedMemory(engine.gpu, 4 * batch * ends.found_size(engine.most))
         except EngineError:
             self._memory.free()
             raise
@@ -429,6 +426,19 @@ class Rest:
         """Give it back."""
         self._memory.free()
         self.found.free()
+
+
+def rest_sizes(engine: CudaEngine, batch: int) -> list[int]:
+    """Where each part of a `Rest` starts, and the bytes of all."""
+    anchors, classes = engine.plan.head.anchors, engine.model.num_classes.value
+    sizes = (
+        4 * batch * anchors * classes,
+        16 * batch * anchors,
+        *(batch * size for size in (8 * ends.CAPACITY, 4, 4 * ends.BINS)),
+        4 * batch * ends.found_size(engine.most),
+    )
+    starts: list[int] = np.cumsum([0, *(-(-size // 256) * 256 for size in sizes)]).tolist()
+    return starts
 
 
 def filled_up(count: int) -> int:

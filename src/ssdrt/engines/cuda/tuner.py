@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 
 from ssdrt.engines.cuda import compiler
-from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, checked, load_functions
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, OutOfMemory, Stream, checked, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import step_launches
 from ssdrt.engines.cuda.plan import Plan
@@ -21,7 +23,8 @@ ROUNDS = 4  # recordings, of which the fastest counts
 
 
 def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -> dict[int, list[Tactic]]:
-    """The fastest tactic of each step at each of BATCHES; once the time is up, the likely best of what is left.
+    """The fastest tactic of each step at each of BATCHES; once the time is up, or where a batch finds no room on the
+    GPU, the likely best.
 
     The same kernels win again unless they are within a few per cent of each other.
 
@@ -30,27 +33,29 @@ def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -
     seconds: of measuring; compiling comes before it.
     advance: called with 1 after every measurement.
     """
-    gpu.enter()
-    device = gpu.device()
-    choices = {batch: [tactics(step, batch, device) for step in plan.steps] for batch in BATCHES}
-    functions, modules = load_functions(gpu, _compiled(plan, choices, device))
-    stream = Stream(gpu)
-    deadline = time.monotonic() + seconds
     best: dict[int, list[Tactic]] = {}
-    for batch, steps in choices.items():
-        measuring = _Measuring(gpu, plan, batch, steps, stream, functions)
-        best[batch] = []
-        for index, candidates in enumerate(steps):
-            times = measuring.microseconds(index, candidates) if time.monotonic() < deadline else {}
-            pair = best_pair(times)
-            if pair is not None:
-                times |= measuring.microseconds(index, [pair, min(times, key=times.__getitem__)])
-            advance(len(candidates))
-            best[batch].append(min(times, key=times.__getitem__) if times else candidates[0])
-        measuring.free()
-    stream.destroy()
-    for module in modules:
-        gpu.driver.cuModuleUnload(module)
+    with ExitStack() as held:
+        gpu.enter()
+        held.callback(gpu.release)
+        device = gpu.device()
+        choices = {batch: [tactics(step, batch, device) for step in plan.steps] for batch in BATCHES}
+        functions, modules = load_functions(gpu, _compiled(plan, choices, device))
+        for module in modules:
+            held.callback(gpu.driver.cuModuleUnload, module)
+        stream = Stream(gpu)
+        held.callback(stream.destroy)
+        deadline = time.monotonic() + seconds
+        for batch, steps in choices.items():
+            best[batch] = [candidates[0] for candidates in steps]
+            with suppress(OutOfMemory), _Measuring(gpu, plan, batch, steps, stream, functions) as measuring:
+                for index, candidates in enumerate(steps):
+                    times = measuring.microseconds(index, candidates) if time.monotonic() < deadline else {}
+                    pair = best_pair(times)
+                    if pair is not None:
+                        times |= measuring.microseconds(index, [pair, min(times, key=times.__getitem__)])
+                    advance(len(candidates))
+                    if times:
+                        best[batch][index] = min(times, key=times.__getitem__)
     return best
 
 
@@ -89,11 +94,23 @@ class _Measuring:
         for index, candidates in enumerate(steps):
             for tactic in candidates:
                 step_launches(maker, index, tactic)
-        self._weights, self._arena = DeviceMemory(gpu, constants.size), DeviceMemory(gpu, size)
-        self._weights.upload(constants.data())
-        self._arena.fill(0x2E)  # fp16 0.1 everywhere: no sums of nothing
-        places = Memory(tuple(self._arena.address + offset for offset in offsets), self._weights.address)
+        with ExitStack() as held:
+            weights = DeviceMemory(gpu, constants.size)
+            held.callback(weights.free)
+            arena = DeviceMemory(gpu, size)
+            held.callback(arena.free)
+            held.callback(stream.settle)
+            weights.upload(constants.data())
+            arena.fill(0x2E)  # fp16 0.1 everywhere: no sums of nothing
+            self._held = held.pop_all()
+        places = Memory(tuple(arena.address + offset for offset in offsets), weights.address)
         self._builder = Builder(plan, batch, places, constants)
+
+    def __enter__(self) -> _Measuring:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
 
     def microseconds(self, index: int, candidates: list[Tactic]) -> dict[Tactic, float]:
         """Of one run of each. They take turns, because a GPU that gets warm slows down."""
@@ -103,35 +120,31 @@ class _Measuring:
         found = time_launches(self._gpu, self._stream, self._functions, launches)
         return dict(zip(candidates, found, strict=True))
 
-    def free(self) -> None:
-        """Give the memory back."""
-        self._stream.wait()
-        self._weights.free()
-        self._arena.free()
-
 
 def time_launches(gpu: Gpu, stream: Stream, functions: dict[Any, Any], candidates: list[list[Launch]]) -> list[float]:
     """Microseconds of each list of launches, in a row; the fastest of a few recordings of several rows."""
     driver = gpu.driver
-    graphs = []
-    for launches in candidates:
-        stream.begin()
-        for _ in range(ROUND):
-            for launch in launches:
-                stream.launch(functions, launch, overlapping=True)
-        graphs.append(stream.end())
-        stream.replay(graphs[-1])
-    begin, end = (checked(driver.cuEventCreate(0)) for _ in range(2))
-    fastest = [float("inf")] * len(graphs)
-    for _ in range(ROUNDS):
-        for index, graph in enumerate(graphs):
-            checked(driver.cuEventRecord(begin, stream.handle))
-            stream.replay(graph)
-            checked(driver.cuEventRecord(end, stream.handle))
-            checked(driver.cuEventSynchronize(end))
-            fastest[index] = min(fastest[index], 1e3 * checked(driver.cuEventElapsedTime(begin, end)) / ROUND)
-    for graph in graphs:
-        driver.cuGraphExecDestroy(graph)
-    for event in (begin, end):
-        driver.cuEventDestroy(event)
+    graphs, fastest = [], [float("inf")] * len(candidates)
+    with ExitStack() as held:
+        for launches in candidates:
+            graphs.append(stream.record(partial(_in_a_row, stream, functions, launches)))
+            held.callback(driver.cuGraphExecDestroy, graphs[-1])
+            stream.replay(graphs[-1])
+        begin, end = (checked(driver.cuEventCreate(0)) for _ in range(2))
+        for event in (begin, end):
+            held.callback(driver.cuEventDestroy, event)
+        held.callback(stream.settle)
+        for _ in range(ROUNDS):
+            for index, graph in enumerate(graphs):
+                checked(driver.cuEventRecord(begin, stream.handle))
+                stream.replay(graph)
+                checked(driver.cuEventRecord(end, stream.handle))
+                checked(driver.cuEventSynchronize(end))
+                fastest[index] = min(fastest[index], 1e3 * checked(driver.cuEventElapsedTime(begin, end)) / ROUND)
     return fastest
+
+
+def _in_a_row(stream: Stream, functions: dict[Any, Any], launches: list[Launch]) -> None:
+    for _ in range(ROUND):
+        for launch in launches:
+            stream.launch(functions, launch, overlapping=True)

@@ -1,19 +1,19 @@
 """NVIDIA's TensorRT 8.6, 10.x and 11.x, and TensorRT for RTX: decoding and the best candidates on the GPU, NMS here.
 
 library.py says which one there is, builder.py makes plans, plan_file.py says what a plan is, driver.py talks to CUDA,
-runtime.py runs, selfcheck.py compares a new plan with the reference, inspection.py shows what is in a plan.
+runtime.py runs, inspection.py shows what is in a plan.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from ssdrt.engines.selfcheck import check_itself
 from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan
 from ssdrt.engines.tensorrt.driver import Device
 from ssdrt.engines.tensorrt.library import find_library
 from ssdrt.engines.tensorrt.plan_file import unpack
 from ssdrt.engines.tensorrt.runtime import TensorrtEngine, load_engine
-from ssdrt.engines.tensorrt.selfcheck import check_itself
 from ssdrt.errors import EngineError
 from ssdrt.model import SsdModel
 from ssdrt.progress import progress

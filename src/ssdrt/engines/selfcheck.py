@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from ssdrt.engines.base import DetectingEngine, Found
 from ssdrt.errors import EngineError
 from ssdrt.model import IMAGE, Floats, SsdModel
-from ssdrt.postprocess import decode_boxes
+from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression
+from ssdrt.preprocess import clip_window, resized_size
 
 SCORE = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 2e-2, "bf16": 8e-2}
 BOX = {"fp32": 2e-3, "tf32": 1e-2, "fp16": 2e-2, "bf16": 8e-2}
-"""What the scores, and the corners of boxes that some score takes above 0.1, may differ by; corners in units of the
+"""What the scores, and the corners of boxes that some score takes above LIKELY, may differ by; corners in units of the
 network input. Trained networks stay far below (fp16: 0.002)."""
 
 AMPLIFIED = 4
 """Networks that amplify rounding may differ by as many times what rounding every layer's values does in numpy."""
+
+MOST, MANY = 100, 4000
+"""Detections of a sample picture that are compared, with nothing suppressed; those among which they must be."""
+
+LIKELY = 0.1
+"""Boxes that no score takes above it may be anywhere."""
 
 
 class Network(Protocol):
@@ -29,8 +37,14 @@ class Network(Protocol):
         ...
 
 
-def check_itself(model: SsdModel, engine: Network, precision: str) -> tuple[float, float]:
-    """(score, box): the largest differences on two sample pictures.
+def check_itself(
+    model: SsdModel, engine: Network, precision: str, detecting: Sequence[int] = ()
+) -> tuple[float, float]:
+    """(score, box): the largest differences of two sample pictures' predictions.
+
+    Parameters
+    ----------
+    detecting: batch sizes at which `engine.detect` is compared, too, for an engine that has kernels of its own there.
 
     Raises
     ------
@@ -41,23 +55,86 @@ def check_itself(model: SsdModel, engine: Network, precision: str) -> tuple[floa
     pixels = sample_pixels(model)
     expected = ReferenceEngine(model).infer(pixels)
     score, box = _differences(model, engine.infer(pixels), expected)
-    score_limit, box_limit = SCORE[precision], BOX[precision]
-    if precision != "fp32" and (score > score_limit or box > box_limit):
+    found = _detected(model, engine, pixels, detecting)
+    limits = SCORE[precision], BOX[precision]
+    fault = _fault(model, (score, box), found, expected, limits)
+    if fault and precision != "fp32":
         natural = _differences(model, ReferenceEngine(model, rounding(precision)).infer(pixels), expected)
-        score_limit, box_limit = max(score_limit, AMPLIFIED * natural[0]), max(box_limit, AMPLIFIED * natural[1])
-    if not (score <= score_limit and box <= box_limit):
+        limits = max(limits[0], AMPLIFIED * natural[0]), max(limits[1], AMPLIFIED * natural[1])
+        fault = _fault(model, (score, box), found, expected, limits)
+    if fault:
         raise EngineError(
-            f"the plan that TensorRT built does not compute this network: scores differ by up to {score:.2g}, boxes by "
-            f"{box:.2g} of the picture ({precision} allows {score_limit:.2g} and {box_limit:.2g} here); "
-            f"{suspect(model, pixels[:1], precision)}"
+            f"the plan that was built does not compute this network: {fault} ({precision} allows {limits[0]:.2g} and "
+            f"{limits[1]:.2g} here); {suspect(model, pixels[:1], precision)}"
         )
     return score, box
+
+
+def _fault(
+    model: SsdModel,
+    differences: tuple[float, float],
+    detected: dict[tuple[int, int], Found],
+    expected: tuple[Floats, Floats],
+    limits: tuple[float, float],
+) -> str:
+    """What is beyond (score, box) limits, in words; empty if nothing is."""
+    score, box = differences
+    if not (score <= limits[0] and box <= limits[1]):
+        return f"scores differ by up to {score:.2g}, boxes by {box:.2g} of the picture"
+    for (batch, index), found in detected.items():
+        if not _same_detections(model, found, (expected[0][index % 2], expected[1][index % 2]), limits):
+            return f"detections in batches of {batch} are not those of the same scores and boxes"
+    return ""
+
+
+def _detected(model: SsdModel, engine: Network, pixels: Floats, sizes: Sequence[int]) -> dict[tuple[int, int], Found]:
+    """(batch size, place in the batch) -> detections of the two pictures in turns: the first of each, and those that
+    are not equal to them."""
+    size, resizer = model.input_size, model.preprocessing.resizer.value
+    if not sizes or resized_size(resizer, *size) != size:  # the engine would see other pixels than the reference
+        return {}
+    assert isinstance(engine, DetectingEngine)
+    pictures = pixels.astype(np.uint8)
+    kept: dict[tuple[int, int], Found] = {}
+    for batch in sizes:
+        images = [pictures[index % 2] for index in range(batch)]
+        for index, found in enumerate(engine.detect(images, _unsuppressed(model, MOST))):
+            first = kept.setdefault((batch, index % 2), found)
+            if (found[0].tobytes(), found[1].tobytes()) != (first[0].tobytes(), first[1].tobytes()):
+                kept[batch, index] = found
+    return kept
+
+
+def _unsuppressed(model: SsdModel, most: int) -> NmsParameters:
+    """The graph's NMS, as one that no box overlaps too much for."""
+    nms = model.nms
+    return NmsParameters(
+        0.0, 2.0, most, most, nms.class_agnostic.value, 0.0,
+        nms.clip.value, nms.drop_zero_area.value, nms.change_coordinate_frame.value,
+    )  # fmt: skip
+
+
+def _same_detections(
+    model: SsdModel, found: Found, expected: tuple[Floats, Floats], limits: tuple[float, float]
+) -> bool:
+    """Whether each detection is one of those expected, and none of these is missing, within (score, box) limits."""
+    score_limit, box_limit = limits
+    decoded = decode_boxes(expected[0], model.anchors.value, model.box_coder.scales.value)
+    window = clip_window(model, *model.input_size)
+    boxes, scores, classes = non_max_suppression(decoded, expected[1], _unsuppressed(model, MANY), window)
+    boxes = np.clip(boxes, 0, 1)
+    near = (np.abs(found[1][:, None] - scores) <= score_limit) & (found[2][:, None] == classes)
+    near &= (np.abs(np.clip(found[0], 0, 1)[:, None] - boxes).max(-1) <= box_limit) | (scores <= LIKELY)
+    lowest = found[1][-1] if len(found[1]) == MOST else 0.0
+    sides = (boxes[:, 2:] - boxes[:, :2]).min(-1)  # rounding decides whether what has no area becomes a detection
+    wanted = (scores > lowest + score_limit) & (scores > LIKELY) & (sides > box_limit)
+    return bool(near.any(1).all() and near[:, wanted].any(0).all())
 
 
 def _differences(model: SsdModel, found: tuple[Floats, Floats], expected: tuple[Floats, Floats]) -> tuple[float, float]:
     """Of the scores, and of the corners of boxes that some score takes above 0.1; NaN when something is."""
     anchors, scales = model.anchors.value, model.box_coder.scales.value
-    likely = expected[1].max(-1) > 0.1
+    likely = expected[1].max(-1) > LIKELY
     corners = [
         np.clip([decode_boxes(one, anchors, scales) for one in encodings], 0, 1)[likely]
         for encodings in (found[0], expected[0])

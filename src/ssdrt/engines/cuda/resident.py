@@ -1,0 +1,128 @@
+"""Pictures that lie on a GPU already: what other libraries say of them, by DLPack or `__cuda_array_interface__`."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass
+from typing import Any
+
+from ssdrt.errors import EngineError
+
+CUDA, MANAGED = 2, 13  # of DLDeviceType
+UNSIGNED = 1  # of DLDataTypeCode
+NAMES = (b"dltensor", b"dltensor_versioned")
+
+
+class TensorStruct(ctypes.Structure):
+    """`DLTensor` of dlpack.h."""
+
+    _fields_ = (
+        ("data", c_void_p),
+        ("device_type", c_int32),
+        ("device_id", c_int32),
+        ("ndim", c_int32),
+        ("code", c_uint8),
+        ("bits", c_uint8),
+        ("lanes", c_uint16),
+        ("shape", ctypes.POINTER(c_int64)),
+        ("strides", ctypes.POINTER(c_int64)),
+        ("byte_offset", c_uint64),
+    )
+
+
+class VersionedStruct(ctypes.Structure):
+    """`DLManagedTensorVersioned` of dlpack.h."""
+
+    _fields_ = (
+        ("major", c_uint32),
+        ("minor", c_uint32),
+        ("manager", c_void_p),
+        ("deleter", c_void_p),
+        ("flags", c_uint64),
+        ("tensor", TensorStruct),
+    )
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Address and (pictures, height, width) of bytes in C order. owner: what keeps them alive. written_in: the queue to
+    wait for before they are read, 0 for none."""
+
+    address: int
+    size: tuple[int, int, int]
+    owner: Any
+    written_in: int = 0
+
+
+def pictures_of(pixels: Any, stream: int, gpu: int) -> Pictures:
+    """Where pictures of another library lie, (b, height, width, 3) uint8.
+
+    Parameters
+    ----------
+    stream: handle of the queue that will read them; DLPack's owner makes it wait for what is still being written.
+    gpu: index of the GPU they must be on.
+
+    Raises
+    ------
+    EngineError: they are on another device, of another kind or not in C order, or no such object.
+    """
+    if type(pixels).__name__ == "PyCapsule":
+        return _of_capsule(pixels, gpu)
+    if hasattr(pixels, "__dlpack_device__"):
+        device, index = pixels.__dlpack_device__()
+        _check_device(int(device), int(index), gpu)
+        try:
+            capsule = pixels.__dlpack__(stream=stream)
+        except (BufferError, RuntimeError) as error:
+            raise EngineError(f"the library that holds these pictures does not show them: {error}") from error
+        return _of_capsule(capsule, gpu)
+    about = getattr(pixels, "__cuda_array_interface__", None)
+    if about is None:
+        raise EngineError(
+            "these pictures are shown neither by DLPack nor by __cuda_array_interface__; give `detect` those of this "
+            "machine"
+        )
+    shape = tuple(about["shape"])
+    _check(shape, about["typestr"], "u1" in about["typestr"] and not about.get("strides"))
+    return Pictures(about["data"][0], shape[:3], pixels, about.get("stream") or 0)
+
+
+def _of_capsule(capsule: Any, gpu: int) -> Pictures:
+    """It stays as it is: its owner frees the pictures when it goes."""
+    python = ctypes.pythonapi
+    python.PyCapsule_IsValid.argtypes = python.PyCapsule_GetPointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
+    python.PyCapsule_IsValid.restype, python.PyCapsule_GetPointer.restype = c_int, c_void_p
+    name = next((one for one in NAMES if python.PyCapsule_IsValid(capsule, one)), None)
+    if name is None:
+        raise EngineError("this capsule is not one of DLPack, or was used up by someone else")
+    address = python.PyCapsule_GetPointer(capsule, name)
+    if name == NAMES[1]:
+        whole = VersionedStruct.from_address(address)
+        if whole.major != 1:
+            raise EngineError(f"this DLPack capsule is of version {whole.major}.{whole.minor}; 1 is known here")
+        tensor = whole.tensor
+    else:
+        tensor = TensorStruct.from_address(address)
+    _check_device(tensor.device_type, tensor.device_id, gpu)
+    shape = tuple(tensor.shape[: tensor.ndim])
+    dense, step = True, 1
+    for index in reversed(range(tensor.ndim)):
+        if tensor.strides and shape[index] > 1:
+            dense = dense and tensor.strides[index] == step
+        step *= shape[index]
+    kind = f"{'u' if tensor.code == UNSIGNED else 'type '}{tensor.bits if tensor.code == UNSIGNED else tensor.code}"
+    _check(shape, kind, (tensor.code, tensor.bits, tensor.lanes) == (UNSIGNED, 8, 1) and dense)
+    return Pictures((tensor.data or 0) + tensor.byte_offset, shape[:3], capsule)
+
+
+def _check_device(device: int, index: int, gpu: int) -> None:
+    if device not in (CUDA, MANAGED):
+        raise EngineError("these pictures are not on a GPU of NVIDIA; give `detect` those of this machine")
+    if device == CUDA and index != gpu:
+        raise EngineError(f"these pictures are on GPU {index}, the engine is on GPU {gpu}")
+
+
+def _check(shape: tuple[int, ...], kind: str, right: bool) -> None:
+    if len(shape) != 4 or shape[3] != 3 or not right:
+        raise EngineError(f"pictures on the GPU must be (b, height, width, 3) uint8 in C order, not {shape} {kind}")

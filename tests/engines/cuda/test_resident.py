@@ -1,0 +1,66 @@
+"""What other libraries say of pictures on a GPU, read from capsules that numpy made."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from ssdrt.engines.cuda import resident
+from ssdrt.errors import EngineError
+
+
+def on_gpu(pictures, index=0, versioned=False):
+    """A capsule of numpy's that says its memory is a GPU's."""
+    if versioned:
+        capsule = pictures.__dlpack__(max_version=(1, 0))
+        name = b"dltensor_versioned"
+    else:
+        capsule, name = pictures.__dlpack__(), b"dltensor"
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    address = pointer(capsule, name)
+    if versioned:
+        tensor = resident.VersionedStruct.from_address(address).tensor
+    else:
+        tensor = resident.TensorStruct.from_address(address)
+    tensor.device_type, tensor.device_id = resident.CUDA, index
+    return capsule
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+def test_capsules_say_where_pictures_are(versioned):
+    if versioned and np.lib.NumpyVersion(np.__version__) < "2.1.0":
+        pytest.skip("this numpy makes no capsules of DLPack 1")
+    pictures = np.zeros((4, 5, 6, 3), np.uint8)
+    found = resident.pictures_of(on_gpu(pictures, versioned=versioned), 0, 0)
+    assert (found.address, found.size, found.written_in) == (pictures.ctypes.data, (4, 5, 6), 0)
+    part = resident.pictures_of(on_gpu(pictures[2:], versioned=versioned), 0, 0)
+    assert (part.address, part.size) == (pictures[2:].ctypes.data, (2, 5, 6))
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        np.zeros((4, 5, 6, 3), np.int8),
+        np.zeros((4, 5, 6, 3), np.float32),
+        np.zeros((5, 6, 3), np.uint8),
+        np.zeros((4, 5, 6, 4), np.uint8)[..., :3],
+        np.zeros((4, 5, 12, 3), np.uint8)[:, :, ::2],
+        np.zeros((4, 3, 5, 6), np.uint8).transpose(0, 2, 3, 1),
+    ],
+)
+def test_other_arrays_are_refused(pictures):
+    with pytest.raises(EngineError, match="must be \\(b, height, width, 3\\) uint8 in C order"):
+        resident.pictures_of(on_gpu(pictures), 0, 0)
+
+
+def test_other_places_are_refused():
+    pictures = np.zeros((4, 5, 6, 3), np.uint8)
+    with pytest.raises(EngineError, match="not on a GPU of NVIDIA"):
+        resident.pictures_of(pictures, 0, 0)
+    with pytest.raises(EngineError, match="not on a GPU of NVIDIA"):
+        resident.pictures_of(pictures.__dlpack__(), 0, 0)
+    with pytest.raises(EngineError, match="on GPU 1, the engine is on GPU 0"):
+        resident.pictures_of(on_gpu(pictures, index=1), 0, 0)
+    with pytest.raises(EngineError, match="shown neither by DLPack nor"):
+        resident.pictures_of([[[0]]], 0, 0)
