@@ -3,17 +3,22 @@
     python bench/cuda_soak.py RESULT.json MODELS [--seconds 600] [--graph NAME]
 
 Every call's detections must equal, bit for bit, those of the same call made alone before. Memory of the GPU and of the
-process is read every second; growth counts from a quarter of the time on, when all graphs have been recorded.
+process is read every second; growth counts from a quarter of the time on, when all graphs have been recorded. At the
+end the GPU is filled up until a large batch has no room: that call fails with our error and a small one goes on; then a
+process of its own loses the GPU, which is said, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +26,8 @@ import numpy as np
 from cuda_peers import model_of
 
 from ssdrt.engines import cuda
-from ssdrt.engines.cuda.driver import checked
+from ssdrt.engines.cuda.driver import DeviceMemory, checked
+from ssdrt.errors import EngineError
 from ssdrt.pipeline import graph_parameters
 
 THREADS = 8
@@ -35,7 +41,8 @@ def main() -> None:
     parser.add_argument("--graph", default="coco_ssd_mobilenet_v1_075_od2020")
     args = parser.parse_args()
     model = model_of(args.models, args.graph)
-    engine = cuda.load(model, cuda.build(model, "fp16"), "fp16", 4)
+    plan = cuda.build(model, "fp16")
+    engine = cuda.load(model, plan, "fp16", 4)
     parameters = replace(graph_parameters(model), score_threshold=0.05)
     jobs = made_jobs(model)
     wanted = [engine.detect(job, parameters) for job in jobs]
@@ -82,8 +89,75 @@ def main() -> None:
         "memory_seconds_free_resident": memory,
     }
     args.result.write_text(json.dumps(report, indent=1))
-    print(json.dumps({key: value for key, value in report.items() if key != "memory_seconds_free_resident"}))
+    report["out_of_memory"] = out_of_memory(cuda.load(model, plan, "fp16", 1), parameters, jobs, wanted)
     engine.close()
+    report["lost"] = lost(args.models, args.graph)
+    args.result.write_text(json.dumps(report, indent=1))
+    print(json.dumps({key: value for key, value in report.items() if key != "memory_seconds_free_resident"}))
+
+
+def same(found: list, wanted: list) -> bool:
+    """Bit for bit."""
+    pairs = zip(found, wanted, strict=True)
+    return all(np.array_equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True))
+
+
+def out_of_memory(engine, parameters, jobs: list, wanted: list) -> dict:
+    """What a batch too large for the memory that is left says, and whether small ones are right then and large ones
+    after the memory has been given back."""
+    small = min(range(len(jobs)), key=lambda index: sum(one.size for one in jobs[index]))
+    first_small = same(engine.detect(jobs[small], parameters), wanted[small])
+    engine.gpu.enter()
+    taken: list = []
+    for size in (1 << 33, 1 << 30, 1 << 27, 1 << 24):
+        with suppress(EngineError):
+            while True:
+                taken.append(DeviceMemory(engine.gpu, size))
+    large = max(range(len(jobs)), key=lambda index: len(jobs[index]))
+    try:
+        engine.detect(jobs[large], parameters)
+        said = ""
+    except EngineError as error:
+        said = str(error)
+    first_small = first_small and same(engine.detect(jobs[small], parameters), wanted[small])
+    for memory in taken:
+        memory.free()
+    report = {"said": said, "small_ones_right": first_small}
+    report["large_right_afterwards"] = same(engine.detect(jobs[large], parameters), wanted[large])
+    engine.close()
+    return report
+
+
+LOSE = """
+import numpy as np
+from cuda_peers import model_of
+from pathlib import Path
+import sys
+from ssdrt.engines import cuda
+from ssdrt.errors import EngineError
+from ssdrt.pipeline import graph_parameters
+model = model_of(Path(sys.argv[1]), sys.argv[2])
+engine = cuda.load(model, cuda.build(model, "fp16"), "fp16", 1)
+class Nowhere:
+    __cuda_array_interface__ = {"shape": (1, *model.input_size, 3), "typestr": "|u1", "data": (4096, False)}
+for call in (lambda: engine.detect_on_gpu(Nowhere(), graph_parameters(model)),
+             lambda: engine.detect([np.zeros((300, 300, 3), np.uint8)], graph_parameters(model))):
+    try:
+        call()
+        print("nothing")
+    except EngineError as error:
+        print(error)
+engine.close()
+print("closed")
+"""
+
+
+def lost(models: Path, graph: str) -> list[str]:
+    """What two calls of a process say whose GPU failed: pictures that do not lie where they are said to."""
+    words = [sys.executable, "-c", LOSE, str(models), graph]
+    environment = {**os.environ, cuda.UNTUNED: "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    return [*done.stdout.splitlines(), *done.stderr.splitlines()[-3:]]
 
 
 def made_jobs(model) -> list[list[np.ndarray]]:
