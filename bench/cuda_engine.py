@@ -26,7 +26,7 @@ from ssdrt.detector import Detector
 from ssdrt.engines import cuda
 from ssdrt.engines.cuda import ends, stem
 from ssdrt.engines.cuda.driver import DeviceMemory, checked
-from ssdrt.engines.cuda.plan import Convolution, Depthwise, Separable
+from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, Separable
 from ssdrt.graph import read_graph
 from ssdrt.pipeline import graph_parameters
 from ssdrt.recover import recover
@@ -233,16 +233,22 @@ def tail_time(engine, batch: int, threshold: float) -> dict:
 
 
 def floors(plan, batch: int) -> dict:
-    """(what, whether it is one kernel for a depthwise convolution and a 1x1) -> least microseconds: every value that it
-    reads or writes once at MEMORY, or its products at MATRIX, whichever takes longer."""
+    """(what, whether it is one kernel for a depthwise convolution, a 1x1 and perhaps another depthwise one) -> least
+    microseconds: every value that it reads or writes once at MEMORY, or its products at MATRIX, whichever is longer."""
 
-    def least(source, target, weights, dense) -> float:
-        pixels = batch * target.height * target.width
-        numbers = batch * source.height * source.width * source.channels + pixels * target.channels + weights.size
+    def least(source, target, weights, dense, end=None) -> float:
+        pixels, end = batch * target.height * target.width, end or target
+        numbers = source.height * source.width * source.channels + end.height * end.width * end.channels
+        numbers = batch * numbers + weights.size
         return round(1e6 * max(2 * numbers / MEMORY, 2 * pixels * weights.size / MATRIX if dense else 0), 1)
 
     found = {}
     for step in plan.steps:
+        if isinstance(step, Chain):
+            point, end = step.first.point, step.second.depthwise
+            found[end.name, True] = least(step.source, point.target, point.weights, True, end.target)
+    whole = [part for step in plan.steps for part in ([step.first, step.second] if isinstance(step, Chain) else [step])]
+    for step in whole:
         parts = [step.depthwise, step.point] if isinstance(step, Separable) else [step]
         for part in parts:
             if isinstance(part, (Convolution, Depthwise)):
@@ -282,7 +288,7 @@ def kernel_times(engine, batch: int) -> list:
         graph = lane.stream.end()
         us = timed(engine, lane.stream, lambda graph=graph: lane.stream.replay(graph), 5) / 10
         engine.gpu.driver.cuGraphExecDestroy(graph)
-        least = limits.get((launch.step, launch.name.startswith("separable")))
+        least = limits.get((launch.step, launch.name.startswith(("separable", "chain"))))
         ratio = round(us / least, 2) if least else None
         rows.append([launch.step[-60:], launch.name, launch.grid[0] * launch.grid[1], round(us, 2), least, ratio])
     memory.free()

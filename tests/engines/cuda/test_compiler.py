@@ -38,6 +38,12 @@ def test_windows_by_wgmma():
     assert all("dense" in one.symbol and one.cubin[:4] == b"\x7fELF" for one in code.values())
 
 
+def test_chains():
+    wanted = [("chain.cu", f"chain<{kind}>") for kind in ("80,1,1,4,3,4", "40,2,1,6,3,3", "40,2,2,4,2,4")]
+    code = compiler.compile_kernels(wanted, "sm_90a")
+    assert all("chain" in one.symbol and one.cubin[:4] == b"\x7fELF" for one in code.values())
+
+
 def test_errors_name_the_kernel():
     with pytest.raises(EngineError, match=r"convolution<1> of convolution.cu for sm_90a"):
         compiler.compile_kernels([("convolution.cu", "convolution<1>")], "sm_90a")

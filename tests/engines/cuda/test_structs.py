@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from ssdrt.engines.cuda import ends, hopper, launch, pixels, portable, stem
+from ssdrt.engines.cuda import chain, ends, hopper, launch, pixels, portable, stem
 
 pytest.importorskip("cuda.bindings.nvrtc")
 from ssdrt.engines.cuda import compiler
@@ -16,6 +16,7 @@ STRUCTS = {
     "pixels.cu": {"Pixels": pixels.PixelsStruct},
     "image.cu": {"Image": ends.ImageStruct, "Picture": ends.PictureStruct, "Fetch": ends.FetchStruct},
     "hopper.cu": {"Product": hopper.ProductStruct},
+    "chain.cu": {"Chain": chain.ChainStruct},
     "dense.cu": {"Dense": hopper.DenseStruct},
     "front.cu": {"Front": hopper.FrontStruct},
     "stem.cu": {"Stem": stem.StemStruct},

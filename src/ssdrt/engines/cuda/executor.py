@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ssdrt.engines import reference
 from ssdrt.engines.cuda.plan import (
+    Chain,
     Convolution,
     Depthwise,
     Elementwise,
@@ -70,6 +71,10 @@ def run_plan(plan: Plan, image: Floats, dtype: type[np.floating[Any]] = np.float
 
 def run_step(step: Step, memory: Memory) -> None:
     """One step, from its views to its view."""
+    if isinstance(step, Chain):
+        run_step(step.first, memory)
+        run_step(step.second, memory)
+        return
     if isinstance(step, Separable):
         run_step(step.depthwise, memory)
         run_step(step.point, memory)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ssdrt.engines.cuda import hopper, pixels, portable
+from ssdrt.engines.cuda.chain import chain
 from ssdrt.engines.cuda.launch import Builder, Launch
 from ssdrt.engines.cuda.plan import (
+    Chain,
     Convolution,
     Depthwise,
     Elementwise,
@@ -24,14 +26,25 @@ Maker: TypeAlias = Callable[[Builder, str, Any, Tactic], Launch]
 
 def step_launches(build: Builder, index: int, tactic: Tactic) -> list[Launch]:
     """The launches of a plan's step."""
-    step = build.plan.steps[index]
+    return launches(build, str(index), build.plan.steps[index], tactic)
+
+
+def launches(build: Builder, key: str, step: Step, tactic: Tactic) -> list[Launch]:
+    """The launches of a step, or of a part of one; `key` names its constants."""
+    if isinstance(step, Chain):
+        first, second = tactic.inner
+        if tactic.kernel == "apart":
+            before = launches(build, f"{key} first", step.first, first)
+            return [*before, *launches(build, f"{key} second", step.second, second)]
+        point = convolution(build, f"{key} second Convolution", step.second.point, second)
+        return [chain(build, f"{key} chain", step, first), point]
     if isinstance(step, Separable) and tactic.inner:
         first, second = tactic.inner
         return [
-            portable.depthwise(build, f"{index} Depthwise", step.depthwise, first),
-            convolution(build, f"{index} Convolution", step.point, second),
+            portable.depthwise(build, f"{key} Depthwise", step.depthwise, first),
+            convolution(build, f"{key} Convolution", step.point, second),
         ]
-    return [MAKERS[type(step)](build, str(index), step, tactic)]
+    return [MAKERS[type(step)](build, key, step, tactic)]
 
 
 def convolution(build: Builder, index: str, step: Convolution, tactic: Tactic) -> Launch:

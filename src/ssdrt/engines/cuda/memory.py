@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssdrt.engines.cuda.plan import Separable, Step, reads
+from ssdrt.engines.cuda.plan import Step, between, reads
 
 
 def assign_slots(
@@ -18,10 +18,9 @@ def assign_slots(
     born, last = {first: -1}, dict.fromkeys(kept, len(steps))
     for index, step in enumerate(steps):
         born.setdefault(step.target.buffer, index)
-        inner = [step.depthwise.target] if isinstance(step, Separable) else []
-        for view in inner:
+        for view in between(step):
             born.setdefault(view.buffer, index)
-        for view in (*reads(step), *inner, step.target):
+        for view in (*reads(step), *between(step), step.target):
             last[view.buffer] = max(last.get(view.buffer, index), index)
     sizes: list[int] = []
     free_from: list[int] = []

@@ -169,7 +169,27 @@ class Separable:
         return self.point.target
 
 
-Step: TypeAlias = Convolution | Depthwise | Separable | Pool | GlobalPool | Enlarge | Elementwise
+@dataclass(frozen=True)
+class Chain:
+    """A `Separable` and another of stride 2 that alone reads it: one kernel as far as the second depthwise convolution,
+    and the last 1x1; or the two by themselves."""
+
+    name: str
+    first: Separable
+    second: Separable
+
+    @property
+    def source(self) -> View:
+        """What the first one reads."""
+        return self.first.source
+
+    @property
+    def target(self) -> View:
+        """What the second one writes."""
+        return self.second.target
+
+
+Step: TypeAlias = Convolution | Depthwise | Separable | Chain | Pool | GlobalPool | Enlarge | Elementwise
 
 
 @dataclass(frozen=True)
@@ -203,6 +223,8 @@ class Plan:
 
 def reads(step: Step) -> list[View]:
     """The views that a step reads."""
+    if isinstance(step, Chain):
+        return [step.source, *reads(step.first)[1:], *reads(step.second)[1:]]
     if isinstance(step, Separable):
         return [step.source, *reads(step.point)[1:]]
     found = [step.source]
@@ -211,6 +233,13 @@ def reads(step: Step) -> list[View]:
     if isinstance(step, Elementwise) and step.other is not None:
         found.append(step.other)
     return found
+
+
+def between(step: Step) -> list[View]:
+    """The views that a step's own parts write for each other."""
+    if isinstance(step, Chain):
+        return [*between(step.first), step.first.target, *between(step.second)]
+    return [step.depthwise.target] if isinstance(step, Separable) else []
 
 
 def channel_sources(value: Value, channels: int) -> NDArray[np.int32]:

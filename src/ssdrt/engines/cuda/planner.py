@@ -10,7 +10,8 @@ from ssdrt.engines.cuda.emit import copy_loose_heads
 from ssdrt.engines.cuda.memory import assign_slots
 from ssdrt.engines.cuda.network import Group, Network
 from ssdrt.engines.cuda.patterns import PATTERNS
-from ssdrt.engines.cuda.plan import Convolution, Depthwise, Plan, Separable, Step, reads
+from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, Plan, Separable, Step, reads
+from ssdrt.engines.cuda.tactics import is_plain
 from ssdrt.errors import ModelError
 from ssdrt.model import IMAGE, SsdModel
 
@@ -42,17 +43,14 @@ def plan_network(model: SsdModel) -> Plan:
     copy_loose_heads(draft)
     image, head = draft.values[IMAGE].view, draft.head
     kept = {head.logits_buffer, head.boxes_buffer}
-    steps = joined(draft.steps)
+    steps = chained(joined(draft.steps))
     slots, slot_of = assign_slots(steps, draft.buffers, image.buffer, kept)
     return Plan(image, tuple(steps), head, tuple(draft.buffers), slots, slot_of)
 
 
 def joined(steps: list[Step]) -> list[Step]:
     """Every depthwise step and the 1x1 that alone reads what it makes as one."""
-    readers: dict[int, list[Step]] = {}
-    for step in steps:
-        for view in reads(step):
-            readers.setdefault(view.buffer, []).append(step)
+    readers = _readers(steps)
     pairs: dict[int, Depthwise] = {}
     for step in steps:
         behind = readers.get(step.target.buffer, [])
@@ -66,3 +64,45 @@ def joined(steps: list[Step]) -> list[Step]:
         for step in steps
         if id(step) not in taken
     ]
+
+
+WIDE = (64, 256)
+"""Channels, more than the first and at most the second, for which chain.cu is; the front of MobileNet v1 has fewer."""
+
+
+def chained(steps: list[Step]) -> list[Step]:
+    """Two `Separable` that chain.cu computes as far as the second 1x1, as one."""
+    readers = _readers(steps)
+    firsts: dict[int, Separable] = {}
+    for step in steps:
+        behind = readers.get(step.target.buffer, [])
+        if isinstance(step, Separable) and len(behind) == 1 and isinstance(behind[0], Separable):
+            only = behind[0]
+            if only.source == step.target and id(step) not in firsts and _is_chain(step, only):
+                firsts[id(only)] = step
+    taken = {id(step) for step in firsts.values()}
+    return [
+        Chain(step.name, firsts[id(step)], step) if isinstance(step, Separable) and id(step) in firsts else step
+        for step in steps
+        if id(step) not in taken
+    ]
+
+
+def _is_chain(first: Separable, second: Separable) -> bool:
+    ends = [part.finish for part in (first.depthwise, first.point, second.depthwise)]
+    one, two = first.depthwise, second.depthwise
+    return (
+        all(is_plain(end) and end.activation != "none" for end in ends)
+        and (one.weights.shape[:2], one.strides, one.pads, one.dilations) == ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
+        and (two.weights.shape[:2], two.strides, two.dilations) == ((3, 3), (2, 2), (1, 1))
+        and max(two.pads) <= 1
+        and all(WIDE[0] < view.channels <= WIDE[1] for view in (first.source, first.target))
+    )
+
+
+def _readers(steps: list[Step]) -> dict[int, list[Step]]:
+    readers: dict[int, list[Step]] = {}
+    for step in steps:
+        for view in reads(step):
+            readers.setdefault(view.buffer, []).append(step)
+    return readers

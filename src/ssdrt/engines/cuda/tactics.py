@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssdrt.engines.cuda.plan import (
+    Chain,
     Convolution,
     Depthwise,
     Enlarge,
@@ -68,6 +69,8 @@ def tactics(step: Step, batch: int, device: Device) -> list[Tactic]:
         return _depthwise(step, batch, device)
     if isinstance(step, Separable):
         return _separable(step, batch, device)
+    if isinstance(step, Chain):
+        return _chain(step, batch, device)
     if isinstance(step, Pool):
         return [Tactic(f"pool<{'true' if step.kind == 'max' else 'false'}>")]
     if isinstance(step, GlobalPool):
@@ -234,6 +237,32 @@ def _separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
     together = Tactic(name, 10 if tall else 6, wide, (3 + producers) * 128, shared, sharing)
     tiles = -(-batch * step.target.height // together.rows) * -(-width // (along * 4)) * column_tiles
     return [together, *apart] if tiles >= device.processors else [*apart, together]
+
+
+CHAINS = {1: ((80, 1, 4, 3, 4), (40, 2, 6, 3, 3)), 2: ((40, 2, 4, 2, 4),)}
+"""128s of channels -> columns and rows of a step of `chain`, and its slots of three kinds, by columns."""
+
+
+def _chain(step: Chain, batch: int, device: Device) -> list[Tactic]:
+    """One kernel for the first three parts where the copy engine and wgmma are, or all by themselves; the last is a 1x1
+    by itself."""
+    apart = Tactic("apart", inner=(tactics(step.first, batch, device)[0], tactics(step.second, batch, device)[0]))
+    if device.generation != 90:
+        return [apart]
+    points, target = tactics(step.second.point, batch, device)[:4], step.second.depthwise.target
+    sharing = 1 if max(step.source.channels, step.first.target.channels) <= 128 else 2
+    found = []
+    for columns, rows, *slots in CHAINS[sharing]:
+        strips = -(-target.width // (columns // 2 - 1))
+        shared = slots[0] * (columns + 2) * 256 + (slots[1] * sharing + slots[2]) * columns * rows * 256
+        name = f"chain<{columns},{rows},{sharing},{','.join(map(str, slots))}>"
+        tactic = Tactic(name, 1, -(-target.width // strips), 640, shared + 16 * sum(slots) + 1024, sharing)
+        found.append((strips * columns, tactic))
+    best = [tactic for _, tactic in sorted(found, key=lambda pair: pair[0])]
+    together = [Tactic("chained", inner=(best[0], point)) for point in points]
+    together += [Tactic("chained", inner=(tactic, points[0])) for tactic in best[1:]]
+    long = batch * target.height * sharing >= 8 * device.processors  # rows of a block, of which it makes two twice
+    return [*together, apart] if long else [apart, *together]
 
 
 def as_lists(tactic: Tactic) -> list[object]:

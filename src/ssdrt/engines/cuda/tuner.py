@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from ssdrt.engines.cuda import compiler
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, OutOfMemory, Stream, checked, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
-from ssdrt.engines.cuda.makers import step_launches
-from ssdrt.engines.cuda.plan import Plan
+from ssdrt.engines.cuda.makers import launches
+from ssdrt.engines.cuda.plan import Chain, Plan, Step
 from ssdrt.engines.cuda.tactics import Device, Tactic, tactics
 
 BATCHES = (1, 8, 64, 256)
@@ -38,30 +38,41 @@ def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -
         gpu.enter()
         held.callback(gpu.release)
         device = gpu.device()
-        choices = {batch: [tactics(step, batch, device) for step in plan.steps] for batch in BATCHES}
+        every = [part for index, step in enumerate(plan.steps) for part in parts(str(index), step)]
+        choices = {batch: {key: (step, tactics(step, batch, device)) for key, step in every} for batch in BATCHES}
         functions, modules = load_functions(gpu, _compiled(plan, choices, device))
         for module in modules:
             held.callback(gpu.driver.cuModuleUnload, module)
         stream = Stream(gpu)
         held.callback(stream.destroy)
         deadline = time.monotonic() + seconds
-        for batch, steps in choices.items():
-            best[batch] = [candidates[0] for candidates in steps]
-            with suppress(OutOfMemory), _Measuring(gpu, plan, batch, steps, stream, functions) as measuring:
-                for index, candidates in enumerate(steps):
-                    times = measuring.microseconds(index, candidates) if time.monotonic() < deadline else {}
+        for batch, choice in choices.items():
+            fastest = {key: candidates[0] for key, (_, candidates) in choice.items()}
+            with suppress(OutOfMemory), _Measuring(gpu, plan, batch, choice, stream, functions) as measuring:
+                for key, (step, candidates) in choice.items():
+                    if isinstance(step, Chain):  # against the best of its parts
+                        apart = Tactic("apart", inner=(fastest[f"{key} first"], fastest[f"{key} second"]))
+                        candidates = [apart if one.kernel == "apart" else one for one in candidates]
+                    times = measuring.microseconds(key, candidates) if time.monotonic() < deadline else {}
                     pair = best_pair(times)
                     if pair is not None:
-                        times |= measuring.microseconds(index, [pair, min(times, key=times.__getitem__)])
+                        times |= measuring.microseconds(key, [pair, min(times, key=times.__getitem__)])
                     advance(len(candidates))
                     if times:
-                        best[batch][index] = min(times, key=times.__getitem__)
+                        fastest[key] = min(times, key=times.__getitem__)
+            best[batch] = [fastest[str(index)] for index in range(len(plan.steps))]
     return best
+
+
+def parts(key: str, step: Step) -> list[tuple[str, Step]]:
+    """What is measured for a step, each with its key: a `Chain`'s parts come before it."""
+    inner = [(f"{key} first", step.first), (f"{key} second", step.second)] if isinstance(step, Chain) else []
+    return [*inner, (key, step)]
 
 
 def best_pair(times: dict[Tactic, float]) -> Tactic | None:
     """The fastest first kernel with the fastest second one, if they were not measured together."""
-    pairs = {tactic.inner: time for tactic, time in times.items() if tactic.inner}
+    pairs = {tactic.inner: time for tactic, time in times.items() if tactic.kernel == "apart"}
     if not pairs:
         return None
     usual = next(iter(pairs))
@@ -70,14 +81,16 @@ def best_pair(times: dict[Tactic, float]) -> Tactic | None:
     return None if (first, second) in pairs else Tactic("apart", inner=(first, second))
 
 
-def _compiled(
-    plan: Plan, choices: dict[int, list[list[Tactic]]], device: Device
-) -> dict[compiler.Wanted, compiler.Code]:
+Choice: TypeAlias = dict[str, tuple[Step, list[Tactic]]]
+"""Key of a step or a part of one -> it, and the tactics that can compute it at a batch size."""
+
+
+def _compiled(plan: Plan, choices: dict[int, Choice], device: Device) -> dict[compiler.Wanted, compiler.Code]:
     wanted = set()
-    for batch, steps in choices.items():
+    for batch, choice in choices.items():
         maker = Builder(plan, batch, Memory((0,) * len(plan.slots), 0), Constants())
-        for index, candidates in enumerate(steps):
-            wanted |= {(one.file, one.name) for tactic in candidates for one in step_launches(maker, index, tactic)}
+        for key, (step, candidates) in choice.items():
+            wanted |= {(one.file, one.name) for tactic in candidates for one in launches(maker, key, step, tactic)}
     return compiler.compile_kernels(wanted, device.architecture)
 
 
@@ -85,15 +98,15 @@ class _Measuring:
     """Memory of a batch, and all weights that any candidate reads."""
 
     def __init__(
-        self, gpu: Gpu, plan: Plan, batch: int, steps: list[list[Tactic]], stream: Stream, functions: dict[Any, Any]
+        self, gpu: Gpu, plan: Plan, batch: int, choice: Choice, stream: Stream, functions: dict[Any, Any]
     ) -> None:
         offsets, size = slot_offsets(plan, batch)
-        self._gpu, self._stream, self._functions = gpu, stream, functions
+        self._gpu, self._stream, self._functions, self._choice = gpu, stream, functions, choice
         constants = Constants()
         maker = Builder(plan, batch, Memory((0,) * len(plan.slots), 0), constants)
-        for index, candidates in enumerate(steps):
+        for key, (step, candidates) in choice.items():
             for tactic in candidates:
-                step_launches(maker, index, tactic)
+                launches(maker, key, step, tactic)
         with ExitStack() as held:
             weights = DeviceMemory(gpu, constants.size)
             held.callback(weights.free)
@@ -112,12 +125,13 @@ class _Measuring:
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
-    def microseconds(self, index: int, candidates: list[Tactic]) -> dict[Tactic, float]:
+    def microseconds(self, key: str, candidates: list[Tactic]) -> dict[Tactic, float]:
         """Of one run of each. They take turns, because a GPU that gets warm slows down."""
         if len(candidates) == 1:
             return dict.fromkeys(candidates, 0.0)
-        launches = [step_launches(self._builder, index, tactic) for tactic in candidates]
-        found = time_launches(self._gpu, self._stream, self._functions, launches)
+        step = self._choice[key][0]
+        each = [launches(self._builder, key, step, tactic) for tactic in candidates]
+        found = time_launches(self._gpu, self._stream, self._functions, each)
         return dict(zip(candidates, found, strict=True))
 
 
@@ -126,8 +140,8 @@ def time_launches(gpu: Gpu, stream: Stream, functions: dict[Any, Any], candidate
     driver = gpu.driver
     graphs, fastest = [], [float("inf")] * len(candidates)
     with ExitStack() as held:
-        for launches in candidates:
-            graphs.append(stream.record(partial(_in_a_row, stream, functions, launches)))
+        for row in candidates:
+            graphs.append(stream.record(partial(_in_a_row, stream, functions, row)))
             held.callback(driver.cuGraphExecDestroy, graphs[-1])
             stream.replay(graphs[-1])
         begin, end = (checked(driver.cuEventCreate(0)) for _ in range(2))
@@ -144,7 +158,7 @@ def time_launches(gpu: Gpu, stream: Stream, functions: dict[Any, Any], candidate
     return fastest
 
 
-def _in_a_row(stream: Stream, functions: dict[Any, Any], launches: list[Launch]) -> None:
+def _in_a_row(stream: Stream, functions: dict[Any, Any], row: list[Launch]) -> None:
     for _ in range(ROUND):
-        for launch in launches:
+        for launch in row:
             stream.launch(functions, launch, overlapping=True)
