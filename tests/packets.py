@@ -1,4 +1,4 @@
-"""Videos as packets of a codec, for `rtsp_server.py` to play in a loop."""
+"""Videos as packets of a codec, for `rtsp_server.py` to play in a loop, or as they come through a FIFO."""
 
 import struct
 from fractions import Fraction
@@ -14,6 +14,8 @@ PAY = {
     "hevc": f"{APPSRC} caps=video/x-h265,stream-format=byte-stream,alignment=au ! h265parse ! "
     "rtph265pay config-interval=-1 name=pay0",
     "mjpeg": f"{APPSRC} caps=image/jpeg ! jpegparse ! rtpjpegpay name=pay0",
+    "av1": f"{APPSRC} caps=application/x-rtp,media=video,encoding-name=AV1,clock-rate=90000,payload=96 ! "
+    "identity name=pay0",  # of `av1_in_rtp`: GStreamer has no payloader
 }
 
 
@@ -51,6 +53,40 @@ def encoded(pictures, codec):
         packets += context.encode(picture)
     for packet in packets + context.encode(None):
         yield bytes(packet), packet.pts * context.time_base, packet.pts * context.time_base
+
+
+def av1_in_rtp(pictures):
+    """RTP packets of a frame each, which as large as these go over TCP only; no picture needs later ones."""
+    context = av.CodecContext.create("libsvtav1", "w")
+    context.time_base, context.pix_fmt = Fraction(1, 30), "yuv420p"
+    context.options = {"preset": "12", "svtav1-params": "pred-struct=1:lookahead=0:keyint=15"}
+    for number, image in enumerate(pictures):
+        if not number:
+            context.height, context.width = image.shape[:2]
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame.pts, frame.time_base = number, context.time_base
+        (packet,) = context.encode(frame)
+        head = struct.pack(">BBHII", 0x80, 0x80 | 96, number, number * 3000, 7)
+        units = b"".join(_length(len(unit)) + unit for unit in _units(bytes(packet)) if unit[0] >> 3 & 15 != 2)
+        yield head + bytes([8 * packet.is_keyframe]) + units
+
+
+def _units(data):
+    """AV1's open bitstream units, each of which says its length behind its first byte; 2 is a temporal delimiter."""
+    while data:
+        size, shift, end = 0, 0, 1
+        while True:
+            size |= (data[end] & 127) << shift
+            shift, end = shift + 7, end + 1
+            if data[end - 1] < 128:
+                break
+        yield data[: end + size]
+        data = data[end + size :]
+
+
+def _length(number):
+    """LEB128."""
+    return (bytes([number & 127 | 128]) + _length(number >> 7)) if number > 127 else bytes([number])
 
 
 def write_packets(path, packets):

@@ -89,6 +89,20 @@ def test_streams_and_files_do_not_mix(ssdrt):
     assert (code, "two runs" in err) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("sources", "output", "words"),
+    [
+        (["test:", "test:"], "both.mp4", "holds one video, and there are 2 sources; give a folder"),
+        (["rtsp://127.0.0.1:1/a"], "camera.jpg", "is one picture, and cameras give more; give a video or a folder"),
+        (["rtsp://127.0.0.1:1/a"], "camera.json", "is one list"),
+    ],
+)
+def test_an_output_that_cannot_hold_all_is_refused_before_a_frame_comes(ssdrt, tmp_path, sources, output, words):
+    code, _, err = ssdrt(*DETECT, *sources, "-o", tmp_path / output, *REFERENCE)
+    assert (code, words in err, "ONLINE" in err, "opening" in err) == (1, True, False, False)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_ends_with_whole_lines_and_no_process(start, tmp_path, number):
     process = start(*DETECT, "test:?size=160x120", "test:?size=80x60", "--json", tmp_path / "a.jsonl", *REFERENCE)

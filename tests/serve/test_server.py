@@ -17,6 +17,7 @@ pytest.importorskip("uvicorn", reason="uvicorn, which serves the page, is not in
 pytest.importorskip("starlette", reason="starlette, which serves the page, is not installed")
 
 from ssdrt.errors import SinkError
+from ssdrt.serve import pictures
 from ssdrt.serve.server import TOKEN, LivePage, read_address
 from ssdrt.sinks.draw import annotate
 from ssdrt.sinks.jsonl import read_jsonl
@@ -331,6 +332,18 @@ def test_the_end_of_the_run_ends_the_streams():
         file.readline()
         scene.board.close()
         assert file.read() == b""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_streams_end_when_no_more_pictures_can_be_made(page, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    _, records, connection = stream(page, "/jsonl")
+    assert records.readline()
+    monkeypatch.setattr(pictures, "record_of", fail)
+    records.read()  # to its end
+    connection.close()
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,16 @@ def test_what_cannot_be_read(tmp_path):
         list(opencv.read_video(str(tmp_path / "none.mp4"), 100))
 
 
+def test_playlist_in_disguise_leads_nowhere(serve, tmp_path):
+    asked = []
+    address = serve({"/secret.ts": (404, {}, b"")}, asked)
+    for begin in ("#EXTM3U\n#EXTINF:1,\n", "ffconcat version 1.0\nfile "):
+        (tmp_path / "clip.mp4").write_text(f"{begin}{address}/secret.ts\n")
+        with pytest.raises(SourceError):
+            list(opencv.read_video(str(tmp_path / "clip.mp4"), 10**7))
+    assert not asked
+
+
 def test_too_large(make_clip, tmp_path):
     with pytest.raises(SourceError, match="max-pixels"):
         list(opencv.read_video(str(make_clip(tmp_path / "clip.mp4")), 100))

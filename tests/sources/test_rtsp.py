@@ -16,7 +16,9 @@ from ssdrt.sources.live import LiveSource, Patience
 from ssdrt.sources.scene import draw_scene, read_index
 from ssdrt.sources.stream import parse_stream
 
-pytest.importorskip("av", reason="the extra `video` is not installed")
+av = pytest.importorskip("av", reason="the extra `video` is not installed")
+from packets import HEAD, PAY, SECOND, av1_in_rtp  # noqa: E402
+
 PYTHON, WHY = server_python()
 pytestmark = pytest.mark.skipif(PYTHON is None, reason=WHY or "")
 
@@ -79,6 +81,30 @@ def test_a_frame_is_there_before_the_next_one_is_drawn(codec, tmp_path):
             assert first is not None
             for index in range(last := next(drawn), last + 10):
                 file.write(draw_scene(index, 320, 240).tobytes())
+                while (arrival := source.take(10)) is not None and read_index(arrival.frame.image) < index:
+                    pass
+                assert arrival is not None  # it waits for the next one
+                assert read_index(arrival.frame.image) == index
+
+
+@pytest.mark.skipif("libsvtav1" not in av.codecs_available, reason="this FFmpeg does not encode AV1")
+def test_a_frame_of_av1_is_there_before_the_next_one(tmp_path):
+    os.mkfifo(tmp_path / "shared")
+    sent = enumerate(av1_in_rtp(draw_scene(index, 320, 240) for index in count()))
+
+    def send(file):
+        index, packet = next(sent)
+        file.write(HEAD.pack(len(packet), index * SECOND // 30, index * SECOND // 30) + packet)
+        return index
+
+    with rtsp_server(packets=tmp_path, shared=PAY["av1"]) as port, ThreadPoolExecutor(1) as pool:
+        source = LiveSource(parse_stream(f"rtsp://127.0.0.1:{port}/shared"), patience=Patience(stale=60, silent=60))
+        source.start()
+        with closing(source), pool.submit(open, tmp_path / "shared", "wb", 0).result() as file:
+            while source.take(1 / 30) is None:  # the server leaves out some of the first
+                send(file)
+            for _ in range(10):
+                index = send(file)
                 while (arrival := source.take(10)) is not None and read_index(arrival.frame.image) < index:
                     pass
                 assert arrival is not None  # it waits for the next one

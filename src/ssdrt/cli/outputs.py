@@ -45,10 +45,12 @@ def open_outputs(
 
     Raises
     ------
-    SinkError: one cannot be opened, is what the run reads, or grows in memory until an end that there is not.
+    SinkError: one cannot be opened, is what the run reads, holds one picture of an endless run, or grows in memory
+    until an end that there is not.
     """
     from ssdrt.sinks import open_sink, output_path
     from ssdrt.sinks.coco import CocoResults
+    from ssdrt.sinks.picture import AnnotatedPicture
 
     sinks: list[Sink] = []
     for output in outputs_of(args):
@@ -56,6 +58,8 @@ def open_outputs(
         sinks.append(open_sink(output, labels, args.segment, together))
         if endless and isinstance(sinks[-1], CocoResults):
             raise SinkError(f"{output!r} is one list, written at the end, which cameras do not have; give a .jsonl")
+        if endless and isinstance(sinks[-1], AnnotatedPicture):
+            raise SinkError(f"{output!r} is one picture, and cameras give more; give a video or a folder")
         stack.callback(sinks[-1].close)
     return sinks
 

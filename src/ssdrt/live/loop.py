@@ -28,6 +28,11 @@ PAUSE = 0.1
 LOOK = 0.5
 """Seconds between two looks at whether the run has ended, when no frame comes."""
 
+PROMPT = 0.1
+"""Seconds in which a source hands over the frame that it has: one that just stopped must not hold up the others.
+
+A frame that takes longer is detected in next."""
+
 MOST = 16
 """Frames detected in at once, of as many sources; of more sources those that have waited longest."""
 
@@ -202,7 +207,7 @@ class LiveRun:
 
     def _detect_in(self, feeds: Sequence[_Feed], settings: Settings) -> None:
         """One call of the detector, for what these have."""
-        taken = take_newest([feed.source for feed in feeds], self._news)
+        taken = take_newest([feed.source for feed in feeds], self._news, PROMPT)
         arrivals = [(feed, arrival) for feed, arrival in zip(feeds, taken, strict=True) if arrival is not None]
         if not arrivals:
             return

@@ -107,6 +107,13 @@ class Pictures:
         return None
 
     def _watch(self) -> None:
+        try:
+            self._follow()
+        finally:  # also when something surprised it: viewers must not wait for what will never come
+            self._stop.set()
+            self._publish([])
+
+    def _follow(self) -> None:
         seen, wait, beat = 0, 0.0, 0.0
         while not self.ended:
             self._board.wait(seen, wait)
@@ -121,7 +128,6 @@ class Pictures:
             if made or time.monotonic() - beat > HEARTBEAT:
                 beat = time.monotonic()
                 self._publish(made)
-        self._publish([])
 
     def _publish(self, made: list[Shown]) -> None:
         if self._loop is not None and not self._loop.is_closed():

@@ -49,7 +49,7 @@ def open_sink(text: str, labels: LabelMap, segment: float | None = None, togethe
 
     Raises
     ------
-    SinkError: the suffix tells nothing, or the output cannot be made there.
+    SinkError: the suffix tells nothing, the output cannot be made there, or is one file for `together` videos.
     MissingExtra: a video, and PyAV is not installed.
     """
     kind, path = _kind(text)
@@ -59,7 +59,11 @@ def open_sink(text: str, labels: LabelMap, segment: float | None = None, togethe
         folder = os.path.dirname(path) or "."
         if not os.path.isdir(folder):
             raise SinkError(f"{shorten(path)!r}: there is no folder {shorten(folder)!r}; make it first")
-        return AnnotatedVideo(path, segment) if kind == "video" else FILES[kind](path)
+        if kind != "video":
+            return FILES[kind](path)
+        if together > 1:
+            raise SinkError(f"{shorten(path)!r} holds one video, and there are {together} sources; give a folder")
+        return AnnotatedVideo(path, segment)
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:

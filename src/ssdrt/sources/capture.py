@@ -217,7 +217,8 @@ def _decode(
     stream.thread_type = "SLICE" if context.width * context.height <= MAX_LATENCY_PIXELS else "AUTO"
     context.flags |= av.codec.context.Flags.low_delay
     rate = stream.average_rate or stream.guessed_rate
-    channel.say(opened=context.name, rate=float(rate) if rate else None)
+    codec = context.codec.canonical_name  # that of the decoder may be another, as libdav1d
+    channel.say(opened=codec, rate=float(rate) if rate else None)
     if request["ends"] is None:
         request["ends"] = bool(container.duration)
     # HLS comes in segments, a file as fast as it can be read: their frames are due when their time stamps say so.
@@ -225,9 +226,9 @@ def _decode(
     damaged = 0
     packets: Iterable[Packet[Any]] = container.demux(stream)
     if container.format.name == "rtsp":
-        packets = rtp.frames_of(packets, context.name)
+        packets = rtp.frames_of(packets, codec)
         if request["options"]["rtsp_transport"] == "tcp" and request["url"].startswith("rtsp:"):  # that of rtsps is TLS
-            rtp.mark_ends(sockets, context.name)
+            rtp.mark_ends(sockets, codec)
     for packet in packets:
         del log[:-LOGGED]
         try:
