@@ -213,8 +213,7 @@ def tail_time(engine, batch: int, threshold: float) -> dict:
     graphs = {}
     for name, some in (("whole", launches), ("network", launches[:-behind]), ("alone", launches[-behind:])):
         lane.stream.begin()
-        for index, launch in enumerate(some):
-            lane.stream.launch(engine.functions, launch, overlapping=index > 0)
+        lane.stream.launch_all(engine.functions, some)
         graphs[name] = lane.stream.end()
     samples = {name: [] for name in graphs}
     for _ in range(15 if batch < 64 else 5):

@@ -44,6 +44,12 @@ def test_chains():
     assert all("chain" in one.symbol and one.cubin[:4] == b"\x7fELF" for one in code.values())
 
 
+def test_few_pixels_by_clusters():
+    wanted = [("few.cu", f"few_separable<{kind}>") for kind in ("1,1", "2,4", "4,2", "1,8")]
+    code = compiler.compile_kernels(wanted, "sm_90a")
+    assert all("few" in one.symbol and one.cubin[:4] == b"\x7fELF" for one in code.values())
+
+
 def test_errors_name_the_kernel():
     with pytest.raises(EngineError, match=r"convolution<1> of convolution.cu for sm_90a"):
         compiler.compile_kernels([("convolution.cu", "convolution<1>")], "sm_90a")

@@ -134,23 +134,45 @@ def test_depthwise(bench, size, window, strides, pads, dilations, batch):  # noq
     check(bench, step, batch, [size[0] * size[1] * 40, height * width * 56], 4e-3)  # fp16 sums where they are a choice
 
 
+SAME, AFTER = (1, 1, 1, 1), (0, 0, 1, 1)
+
+
+def separable(size, strides, pads, channels, columns, finish):
+    height = (size[0] + pads[0] + pads[2] - 3) // strides[0] + 1
+    width = (size[1] + pads[1] + pads[3] - 3) // strides[1] + 1
+    weights, middle = normal(3, 3, channels, scale=0.3), view(1, height, width, channels)
+    first = Depthwise(
+        "d", view(0, *size, channels), middle, weights, normal(channels), strides, pads, (1, 1), Finish("relu6")
+    )
+    step = Separable("s", first, convolution(middle, view(2, height, width, columns), finish=finish))
+    return step, [size[0] * size[1] * channels, height * width * channels, height * width * columns]
+
+
 @pytest.mark.parametrize("batch", [1, 5, 40])
 @pytest.mark.parametrize(
-    ("size", "channels", "columns"),
-    [((19, 19), 512, 512), ((10, 10), 1024, 1024), ((38, 38), 64, 128), ((7, 5), 24, 64), ((33, 21), 72, 320)],
+    ("size", "strides", "pads", "channels", "columns"),
+    [
+        ((19, 19), (1, 1), SAME, 512, 512),
+        ((10, 10), (1, 1), SAME, 1024, 1024),
+        ((38, 38), (1, 1), SAME, 64, 128),
+        ((7, 5), (1, 1), SAME, 24, 64),
+        ((33, 21), (1, 1), SAME, 72, 320),
+        ((38, 37), (2, 2), AFTER, 136, 264),
+        ((19, 19), (2, 2), SAME, 512, 1024),
+        ((9, 6), (2, 1), (1, 0, 0, 2), 8, 8),
+    ],
 )
-def test_separable(bench, size, channels, columns, batch):  # noqa: F811
+def test_separable(bench, size, strides, pads, channels, columns, batch):  # noqa: F811
     if channels * columns * batch > 1 << 23:
         pytest.skip("too long for the executor")
-    pixels = size[0] * size[1]
-    weights, middle = normal(3, 3, channels, scale=0.3), view(1, *size, channels)
-    same = (1, 1, 1, 1)
-    first = Depthwise(
-        "d", view(0, *size, channels), middle, weights, normal(channels), (1, 1), same, (1, 1), Finish("relu6")
-    )
-    point = convolution(middle, view(2, *size, columns), finish=Finish("relu6" if batch > 1 else "none"))
-    step = Separable("s", first, point)
-    check(bench, step, batch, [pixels * channels, pixels * channels, pixels * columns], 4e-3, other={1})
+    step, sizes = separable(size, strides, pads, channels, columns, Finish("relu6" if batch > 1 else "none"))
+    check(bench, step, batch, sizes, 4e-3, other={1})
+
+
+@pytest.mark.parametrize("activation", ["none", "hard_swish"])
+def test_separable_with_a_residual(bench, activation):  # noqa: F811
+    step, sizes = separable((11, 9), (1, 1), SAME, 72, 24, Finish(activation, view(3, 11, 9, 24), 1, 0.25))
+    check(bench, step, 2, [*sizes, 99 * 24], 4e-3, other={1})
 
 
 @pytest.mark.parametrize("kind", ["max", "average"])

@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from ssdrt.engines.cuda import chain, ends, hopper, launch, pixels, portable, stem
+from ssdrt.engines.cuda import chain, ends, few, hopper, launch, pixels, portable, stem
 
 pytest.importorskip("cuda.bindings.nvrtc")
 from ssdrt.engines.cuda import compiler
@@ -13,6 +13,7 @@ from ssdrt.errors import EngineError
 STRUCTS = {
     "convolution.cu": {"Convolution": portable.ConvolutionStruct, "Finish": launch.FinishStruct},
     "depthwise.cu": {"Depthwise": portable.DepthwiseStruct, "Divider": launch.DividerStruct},
+    "few.cu": {"Few": few.FewStruct},
     "pixels.cu": {"Pixels": pixels.PixelsStruct},
     "image.cu": {"Image": ends.ImageStruct, "Picture": ends.PictureStruct, "Fetch": ends.FetchStruct},
     "hopper.cu": {"Product": hopper.ProductStruct},

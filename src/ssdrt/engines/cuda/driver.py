@@ -26,6 +26,10 @@ class OutOfMemory(EngineError):
     """The GPU, or the host's page-locked memory, has no room for it."""
 
 
+SIDES = 3
+"""Queues beside one: what goes aside takes them in turns."""
+
+
 def library() -> Any:
     """`cuda.bindings.driver`.
 
@@ -176,6 +180,8 @@ class Stream:
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
         self.handle = checked(gpu.driver.cuStreamCreate(gpu.driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value))
+        self._event = checked(gpu.driver.cuEventCreate(gpu.driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value))
+        self._sides: list[Stream] = []
 
     def wait(self) -> None:
         """Until everything in the queue is done."""
@@ -215,6 +221,37 @@ class Stream:
             encode(self._gpu, launch)
         function = functions[launch.file, launch.name]
         checked(driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+
+    def launch_all(self, functions: dict[tuple[str, str], Any], launches: Sequence[Launch]) -> None:
+        """Start kernels one after the other, overlapping; those that are said to go aside, in queues beside this one."""
+        busy: list[Stream] = []
+        for index, launch in enumerate(launches):
+            if launch.branch == "aside":
+                if launches[index - 1].branch != "aside":
+                    busy.append(self._side(len(busy)))
+                    busy[-1].follow(self)
+                busy[-1].launch(functions, launch, overlapping=False)
+                continue
+            joins = launch.branch == "join" and len(busy) > 0
+            if joins:
+                self._join(busy)
+            self.launch(functions, launch, overlapping=index > 0 and not joins)
+        self._join(busy)
+
+    def _join(self, busy: list[Stream]) -> None:
+        for side in busy:
+            self.follow(side)
+        busy.clear()
+
+    def follow(self, other: Stream) -> None:
+        """What comes next here waits for what is in the other queue now."""
+        checked(self._gpu.driver.cuEventRecord(other._event, other.handle))
+        checked(self._gpu.driver.cuStreamWaitEvent(self.handle, other._event, 0))
+
+    def _side(self, index: int) -> Stream:
+        if len(self._sides) < SIDES:
+            self._sides.append(Stream(self._gpu))
+        return self._sides[index % SIDES]
 
     def begin(self) -> None:
         """Record from here on instead of running."""
@@ -256,7 +293,11 @@ class Stream:
         """Free graphs and the stream."""
         for graph in graphs:
             self._gpu.driver.cuGraphExecDestroy(graph)
+        for side in self._sides:
+            side.destroy()
+        self._sides.clear()
         if self.handle is not None:
+            self._gpu.driver.cuEventDestroy(self._event)
             self._gpu.driver.cuStreamDestroy(self.handle)
             self.handle = None
 

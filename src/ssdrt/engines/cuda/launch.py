@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable
 from ctypes import c_float, c_int, c_uint
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,9 @@ class Map:
 @dataclass(frozen=True)
 class Launch:
     """One kernel: its file and C++ name, its grid and block, bytes of dynamic shared memory, blocks of a cluster, and
-    the struct it takes. `step` is what it computes, for reports."""
+    the struct it takes. `step` is what it computes, for reports.
+
+    branch: "aside", if what follows need not wait for it; "join", if it waits for all that went aside."""
 
     file: str
     name: str
@@ -50,6 +52,7 @@ class Launch:
     cluster: int = 1
     step: str = ""
     map: Map | None = None  # whose 128 bytes the struct starts with
+    branch: Literal["", "aside", "join"] = ""
 
 
 class DividerStruct(ctypes.Structure):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from ssdrt.engines.cuda import hopper, pixels, portable
+from ssdrt.engines.cuda import few, hopper, pixels, portable
 from ssdrt.engines.cuda.chain import chain
 from ssdrt.engines.cuda.launch import Builder, Launch
 from ssdrt.engines.cuda.plan import (
@@ -53,6 +53,12 @@ def convolution(build: Builder, index: str, step: Convolution, tactic: Tactic) -
     return CONVOLUTIONS.get(kernel, portable.convolution)(build, index, step, tactic)
 
 
+def separable(build: Builder, index: str, step: Separable, tactic: Tactic) -> Launch:
+    """A depthwise convolution and a 1x1 as the one kernel that the tactic names."""
+    maker = few.few_separable if tactic.kernel.startswith("few") else hopper.separable
+    return maker(build, index, step, tactic)
+
+
 CONVOLUTIONS: dict[str, Maker] = {"product": hopper.product, "dense": hopper.dense, "front": hopper.front}
 """Kernel -> what launches it, where it is not one of `convolution.cu`."""
 
@@ -63,6 +69,6 @@ MAKERS: dict[type[Step], Maker] = {
     Enlarge: pixels.enlarge,
     GlobalPool: pixels.global_pool,
     Pool: pixels.pool,
-    Separable: hopper.separable,
+    Separable: separable,
 }
 """Step kind -> what launches it."""

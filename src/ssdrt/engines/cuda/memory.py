@@ -13,15 +13,17 @@ def assign_slots(
     Parameters
     ----------
     first: the buffer that is written before the first step.
-    kept: buffers that are read after the last step.
+    kept: buffers that are read after the last step. A step that writes one may run beside those behind it, so what it
+        reads is needed to the end.
     """
     born, last = {first: -1}, dict.fromkeys(kept, len(steps))
     for index, step in enumerate(steps):
         born.setdefault(step.target.buffer, index)
         for view in between(step):
             born.setdefault(view.buffer, index)
+        end = len(steps) if step.target.buffer in kept else index
         for view in (*reads(step), *between(step), step.target):
-            last[view.buffer] = max(last.get(view.buffer, index), index)
+            last[view.buffer] = max(last.get(view.buffer, index), end)
     sizes: list[int] = []
     free_from: list[int] = []
     slot_of = [-1] * len(buffers)

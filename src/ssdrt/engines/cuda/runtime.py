@@ -6,6 +6,7 @@ import queue
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ FETCHED = 1 << 20
 
 FETCH = 1 << 15
 """Bytes that such a kernel reads are a multiple of this: there is a graph for each number of them."""
+
+BESIDE = 8
+"""Pictures up to which predictions are made beside the network; of more, every kernel fills the GPU by itself."""
 
 MAPPED = 4
 """Pictures up to which detections are written straight into the host's memory, which is polled."""
@@ -356,7 +360,7 @@ class Lane:
         network = self._network(build, batch)
         if source == "floats":
             first = ends.image(build, engine.model, "floats", start + layout.pixels)
-            return [first, *network, ends.scores(build, engine.model, rest.scores, rest.boxes)]
+            return [first, *network, joining(ends.scores(build, engine.model, rest.scores, rest.boxes))]
         places = {name: start + getattr(layout, name) for name in ("options", "thresholds", "windows")}
         places |= {"scores": rest.scores, "found": rest.found_at}
         places |= {"lists": rest.lists, "counts": rest.counts, "histograms": rest.histograms}
@@ -367,12 +371,18 @@ class Lane:
             network = self._network(build, batch, stem.STEPS)
         else:
             first = ends.image(build, engine.model, "pictures", start + layout.pictures)
-        return [*before, first, *network, *ends.tail(build, engine.model, places, engine.most)]
+        last, *others = ends.tail(build, engine.model, places, engine.most)
+        return [*before, first, *network, joining(last), *others]
 
     def _network(self, build: Builder, batch: int, first: int = 0) -> list[Launch]:
-        """The plan's steps from `first` on."""
-        tactics = enumerate(self._engine.tactics[batch])
-        return [one for index, tactic in tactics if index >= first for one in step_launches(build, index, tactic)]
+        """The plan's steps from `first` on. Of small batches, predictions go aside: no step waits for them."""
+        plan, found = self._engine.plan, []
+        predictions = (plan.head.logits_buffer, plan.head.boxes_buffer) if batch <= BESIDE else ()
+        for index, tactic in enumerate(self._engine.tactics[batch][first:], first):
+            aside = plan.steps[index].target.buffer in predictions and index + 1 < len(plan.steps)
+            for launch in step_launches(build, index, tactic):
+                found.append(replace(launch, branch="aside") if aside else launch)
+        return found
 
     def graph(self, source: str, batch: int) -> Any:
         """The graph from a kind of input to detections, or, of floats, to scores; recorded when first needed."""
@@ -381,8 +391,7 @@ class Lane:
             rest = self._rest_of(batch)
 
             def fill() -> None:
-                for index, launch in enumerate(launches):
-                    self.stream.launch(self._engine.functions, launch, overlapping=index > 0)
+                self.stream.launch_all(self._engine.functions, launches)
                 if source != "floats" and rest.found_at != rest.found.address:
                     self.stream.copy(rest.found.address, rest.found_at, rest.found.size)
 
@@ -439,6 +448,11 @@ def rest_sizes(engine: CudaEngine, batch: int) -> list[int]:
     )
     starts: list[int] = np.cumsum([0, *(-(-size // 256) * 256 for size in sizes)]).tolist()
     return starts
+
+
+def joining(launch: Launch) -> Launch:
+    """It waits for all that went aside."""
+    return replace(launch, branch="join")
 
 
 def filled_up(count: int) -> int:

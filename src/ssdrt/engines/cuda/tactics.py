@@ -108,13 +108,12 @@ def _convolution(step: Convolution, batch: int, device: Device) -> list[Tactic]:
         blocks = -(-pixels // (16 * tiles)) * -(-columns // 32)
         if blocks > 8 * device.processors:
             continue
-        parts = 1
-        if device.generation >= 90:
-            while parts < 8 and blocks * parts * 2 <= 2 * device.processors and k_steps >= 16 * parts:
-                parts *= 2
-        waves = -(-blocks * parts // (2 * device.processors))
-        cost = waves * 2 * (-(-k_steps // (8 * parts)) + 4) * (tiles * 16 + 32) * 4.0
-        found.append((cost, Tactic(f"few_pixels<{tiles}>", 16 * tiles, 32, 256, 0, parts)))
+        for parts in (1, 2, 4, 8) if device.generation >= 90 else (1,):
+            if parts > 1 and (k_steps < 4 * parts or blocks * parts > 4 * device.processors):
+                continue
+            waves = -(-blocks * parts // (2 * device.processors))
+            cost = waves * 2 * (-(-k_steps // (8 * parts)) + (5 if parts > 1 else 4)) * (tiles * 16 + 32) * 4.0
+            found.append((cost, Tactic(f"few_pixels<{tiles}>", 16 * tiles, 32, 256, 0, parts)))
     return [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
 
 
@@ -213,16 +212,17 @@ def _separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
     # The best of each is what counts; a pair of any two would only be measured more often.
     pairs = [(firsts[0], second) for second in seconds] + [(first, seconds[0]) for first in firsts[1:]]
     apart = [Tactic("apart", inner=pair) for pair in pairs]
+    window = (depthwise.weights.shape[:2], depthwise.dilations)
+    if device.generation != 90 or window != ((3, 3), (1, 1)) or not is_plain(depthwise.finish):
+        return apart
+    few = _few_separable(step, batch, device)
     fits = (
-        device.generation == 90
-        and (depthwise.weights.shape[:2], depthwise.strides, depthwise.pads, depthwise.dilations)
-        == ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
-        and is_plain(depthwise.finish)
+        (depthwise.strides, depthwise.pads) == ((1, 1), (1, 1, 1, 1))
         and is_plain(point.finish)
         and point.target.channels <= 1024
     )
     if not fits:
-        return apart
+        return [*few, *apart]
     columns = point.target.channels
     wide = 256 if columns > 128 else 128 if columns > 64 else 64
     producers, slots, halos = (1, 3, 3) if wide == 256 else (2, 4, 4)
@@ -236,7 +236,27 @@ def _separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
     name = f"separable<{'true' if tall else 'false'},{wide},{producers},{slots},{halos},{sharing}>"
     together = Tactic(name, 10 if tall else 6, wide, (3 + producers) * 128, shared, sharing)
     tiles = -(-batch * step.target.height // together.rows) * -(-width // (along * 4)) * column_tiles
-    return [together, *apart] if tiles >= device.processors else [*apart, together]
+    return [together, *few, *apart] if tiles >= device.processors else [*few, *apart, together]
+
+
+def _few_separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
+    """The kernel of few.cu where it has blocks for every multiprocessor but not for many rounds, fewest rounds first."""
+    channels, columns = step.source.channels, step.target.channels
+    pixels, slices = batch * step.target.height * step.target.width, -(-channels // 64)
+    parts = min(8, 1 << (-(-columns // 64) - 1).bit_length())
+    if slices > 16 or not is_point(step.point):
+        return []
+    found = []
+    for tiles in (1, 2, 3, 4):
+        rows, steps = 16 * tiles, -(-slices // 2)
+        blocks = -(-pixels // rows) * -(-columns // (64 * parts)) * parts
+        shared = 4 * rows * 68 * 4 + slices * rows * 128 + -(-slices // parts) * 1280 + 256 + 16
+        resident = 2 if tiles + steps <= 6 and 2 * (shared + 1024) <= device.shared else 1
+        rounds = -(-blocks // (device.processors * resident))
+        if shared <= device.shared and rounds <= 3:
+            one = Tactic(f"few_separable<{tiles},{steps}>", rows, 64, 256, shared, parts, resident)
+            found.append((rounds * resident * (steps * tiles + 4), one))
+    return [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
 
 
 CHAINS = {1: ((80, 1, 4, 3, 4), (40, 2, 6, 3, 3)), 2: ((40, 2, 4, 2, 4),)}

@@ -4,7 +4,7 @@
 // [step][column][4 chunks], chunk c of column n at place c ^ ((n >> 1) & 3), so that a tile is one piece of memory, already
 // swizzled for ldmatrix. Columns of each 32 are permuted so that the 8 sums that a thread has of a row are neighbours
 // (packing.py), and one 16-byte store takes them.
-#include "common.cuh"
+#include "sums.cuh"
 
 struct Convolution {
   const half_t* source;
@@ -21,26 +21,6 @@ struct Convolution {
   Finish finish;
   Divider of_image, of_row, of_tile, of_pixel, of_window;
 };
-
-// Adds bias and residual to 8 neighbouring sums of one output pixel, finishes and stores them.
-DEVICE void store_sums(const Convolution& p, float (&sums)[8], int pixel, int column) {
-  const int image = quotient(pixel, p.of_image), place = pixel - image * p.of_image.divisor;
-  const float4 b0 = *(const float4*)(p.bias + column), b1 = *(const float4*)(p.bias + column + 4);
-  const float bias[8] = {b0.x, b0.y, b0.z, b0.w, b1.x, b1.y, b1.z, b1.w};
-#pragma unroll
-  for (int i = 0; i < 8; i++) sums[i] += bias[i];
-  if (p.residual) {
-    const int y = quotient(place, p.of_row), x = place - y * p.of_row.divisor;
-    const int from = (y >> p.residual_shift) * p.residual_width + (x >> p.residual_shift);
-    float others[8];
-    unpack(load16(p.residual + image * p.residual_image + (long long)from * p.residual_stride + column), others);
-#pragma unroll
-    for (int i = 0; i < 8; i++) sums[i] += others[i];
-  }
-#pragma unroll
-  for (int i = 0; i < 8; i++) sums[i] = finished(sums[i], p.finish);
-  store16(p.target + image * p.target_image + (long long)place * p.target_stride + column, packed(sums));
-}
 
 // A block makes ROWS pixels x COLUMNS channels, a warp WARP_ROWS x WARP_COLUMNS of them. POINT: a 1x1 window without
 // strides or borders.
@@ -175,7 +155,7 @@ __global__ void __launch_bounds__((ROWS / WARP_ROWS) * (COLUMNS / WARP_COLUMNS) 
 // straight into registers, so nothing waits for a pipeline to fill. With `parts` > 1 a cluster of that many blocks shares
 // them out once more and adds up through distributed shared memory (sm_90).
 template <int TILES>
-__global__ void __launch_bounds__(256) few_pixels(const __grid_constant__ Convolution p) {
+__global__ void __launch_bounds__(256, 2) few_pixels(const __grid_constant__ Convolution p) {
   constexpr int PITCH = 36;  // floats of a row: 4 rows apart are 16 bytes apart in the banks
   __shared__ __align__(16) float partial[8][TILES * 16][PITCH];
   __shared__ __align__(16) float total[TILES * 16][PITCH];
@@ -206,6 +186,10 @@ __global__ void __launch_bounds__(256) few_pixels(const __grid_constant__ Convol
       for (int e = 0; e < 4; e++) sums[m][n][e] = 0.f;
 
   const int first = min(part * p.part_steps, p.steps), end = min(first + p.part_steps, p.steps);
+  // what this thread finishes: 8 columns of a row
+  const int share = TILES * 64 / p.parts, item = part * share + thread % share;
+  const float4* biases = (const float4*)(p.bias + column_tile * 32 + (item & 3) * 8);
+  const float4 b0 = biases[0], b1 = biases[1];
   // column 8 * n + g of this tile; its chunk t is swizzled by (g >> 1) & 3, whatever n is
   const uint4* weights = p.weights + ((long long)column_tile * 32 + g) * 4 + (t ^ ((g >> 1) & 3));
   bool waited = false;
@@ -276,28 +260,39 @@ __global__ void __launch_bounds__(256) few_pixels(const __grid_constant__ Convol
 #endif
     __syncthreads();
   // Every block of the cluster finishes its share of the rows.
-  for (int i = thread + part * 256; i < TILES * 16 * 4; i += 256 * p.parts) {
-    const int row = i >> 2, column = (i & 3) * 8;
-    float values[8];
-#pragma unroll
-    for (int e = 0; e < 8; e++) values[e] = 0.f;
-    for (int other = 0; other < p.parts; other++) {
+  if (thread < share) {
+    const int row = item >> 2, column = (item & 3) * 8;
+    float values[8] = {b0.x, b0.y, b0.z, b0.w, b1.x, b1.y, b1.z, b1.w};
 #if __CUDA_ARCH__ >= 900
-      uint32 from;
-      asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(from) : "r"(shared_address(&total[row][column])), "r"(other));
+    float4 parts[8][2];
 #pragma unroll
-      for (int e = 0; e < 8; e++) {
-        float v;
-        asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(v) : "r"(from + e * 4) : "memory");
-        values[e] += v;
+    for (int other = 0; other < 8; other++)
+      if (other < p.parts) {
+        uint32 from;
+        asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(from) : "r"(shared_address(&total[row][column])), "r"(other));
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          float4& v = parts[other][e];
+          asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+                       : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                       : "r"(from + e * 16));
+        }
+      }
+#pragma unroll
+    for (int other = 0; other < 8; other++)
+      if (other < p.parts) {
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          const float4& v = parts[other][e];
+          values[4 * e] += v.x, values[4 * e + 1] += v.y, values[4 * e + 2] += v.z, values[4 * e + 3] += v.w;
+        }
       }
 #else
 #pragma unroll
-      for (int e = 0; e < 8; e++) values[e] += total[row][column + e];
+    for (int e = 0; e < 8; e++) values[e] += total[row][column + e];
 #endif
-    }
     const int pixel = row_tile * TILES * 16 + row, to = column_tile * 32 + column;
-    if (pixel < p.pixels && to < p.columns) store_sums(p, values, pixel, to);
+    if (pixel < p.pixels && to < p.columns) finish_sums(p, values, pixel, to);
   }
 #if __CUDA_ARCH__ >= 900
   // Keeps this block's shared memory until the others have read it; no memory is ordered by it.
