@@ -223,7 +223,7 @@ class Stream:
         checked(driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
 
     def launch_all(self, functions: dict[tuple[str, str], Any], launches: Sequence[Launch]) -> None:
-        """Start kernels one after the other, overlapping; those that are said to go aside, in queues beside this one."""
+        """Start kernels one after the other, overlapping; what goes aside, in queues beside this one."""
         busy: list[Stream] = []
         for index, launch in enumerate(launches):
             if launch.branch == "aside":

@@ -380,8 +380,8 @@ class Lane:
         predictions = (plan.head.logits_buffer, plan.head.boxes_buffer) if batch <= BESIDE else ()
         for index, tactic in enumerate(self._engine.tactics[batch][first:], first):
             aside = plan.steps[index].target.buffer in predictions and index + 1 < len(plan.steps)
-            for launch in step_launches(build, index, tactic):
-                found.append(replace(launch, branch="aside") if aside else launch)
+            launches = step_launches(build, index, tactic)
+            found += [replace(launch, branch="aside") for launch in launches] if aside else launches
         return found
 
     def graph(self, source: str, batch: int) -> Any:

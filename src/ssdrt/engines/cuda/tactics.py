@@ -240,7 +240,7 @@ def _separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
 
 
 def _few_separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
-    """The kernel of few.cu where it has blocks for every multiprocessor but not for many rounds, fewest rounds first."""
+    """The kernel of few.cu, where it needs few rounds of blocks; fewest rounds first."""
     channels, columns = step.source.channels, step.target.channels
     pixels, slices = batch * step.target.height * step.target.width, -(-channels // 64)
     parts = min(8, 1 << (-(-columns // 64) - 1).bit_length())
