@@ -50,9 +50,7 @@ def test_fields_lie_where_the_compiler_puts_them(file, monkeypatch):
         lines.append(f'static_assert(CAPACITY == {ends.CAPACITY} && BINS == {ends.BINS}, "sizes");')
         lines.append(f'static_assert(THREADS == {ends.THREADS} && COLLECTORS == {ends.COLLECTORS}, "blocks");')
     if file == "stem.cu":
-        lines.append(
-            f'static_assert(TOTAL == {stem.SHARED} && ACROSS == {stem.ACROSS} && DOWN == {stem.DOWN}, "sizes");'
-        )
+        lines.append(f'static_assert(WARPS == {stem.WARPS} && RING == {stem.RING}, "sizes");')
     text = compiler.sources()
     text["probe.cu"] = text[file] + "\n".join(lines) + "\n__global__ void probe() {}\n"
     monkeypatch.setattr(compiler, "sources", lambda: text)

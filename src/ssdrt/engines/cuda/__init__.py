@@ -111,7 +111,7 @@ def build_for(model: SsdModel, device: Device, measured: dict[int, list[Tactic]]
     wanted = {*plan_kernels(model), *network_kernels(plan, model, chosen, constants)}
     if device.generation == 90 and stem.has_stem(plan, model):
         stem.stem(Builder(plan, 1, Memory((0,) * len(plan.slots), 0), constants), model, 0)
-        wanted.add(stem.KERNEL)
+        wanted |= {stem.kernel(plan, sixteens) for sixteens in stem.SIXTEENS}
     code = compiler.compile_kernels(wanted, device.architecture)
     facts = {
         "architecture": device.architecture,

@@ -55,7 +55,7 @@ class CudaEngine:
     ) -> None:  # fmt: skip
         self.gpu, self.model, self.plan, self.tactics = gpu, model, plan, tactics
         self.most = max(MOST, model.nms.max_total.value)
-        self.reads_bytes = stem.KERNEL in code
+        self.reads_bytes = any(file == stem.FILE for file, _ in code)
         self.constants = constants
         self._lanes: list[Lane] = []
         self._free: queue.SimpleQueue[Lane] | None = queue.SimpleQueue()

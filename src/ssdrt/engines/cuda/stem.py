@@ -5,33 +5,30 @@ from __future__ import annotations
 import ctypes
 import itertools
 from ctypes import c_int, c_longlong, c_uint, c_void_p
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.engines.cuda.launch import Builder, DividerStruct, Launch, divider
+from ssdrt.engines.cuda.launch import PROCESSORS, Builder, DividerStruct, Launch, divider
 from ssdrt.engines.cuda.packing import column_order
 from ssdrt.engines.cuda.plan import Convolution, Depthwise, Plan, Separable
 from ssdrt.model import Floats, SsdModel
 
 STEPS = 3  # of a plan that it computes
-ACROSS, DOWN = 15, 5  # pixels of a tile
-SHARED = 45056 + 30464 + 4096 + 16384 + 576 + 64 + 1152 + 128 + 256 + 512
-CHANNELS = (32, 64, 128)  # after each of the three dense convolutions
-KERNEL = ("stem.cu", "stem")
+FILE = "stem.cu"
+WARPS, RING = 4, 8  # of a block; rows of pictures that a warp has at hand
+SIXTEENS = 2, 4  # of pixels in a strip after the first convolution
+CHANNELS = (32, 64, 128)  # after each of the three dense convolutions, at most
 
 
 class StemStruct(ctypes.Structure):
     """`Stem` of stem.cu."""
 
     _fields_ = (
-        *((name, c_void_p) for name in ("pictures", "target", "first", "point1", "point2")),
-        *(
-            (name, c_void_p)
-            for name in ("depthwise1", "start1", "depthwise2", "start2", "first_bias", "bias1", "bias2")
-        ),
+        *((name, c_void_p) for name in ("pictures", "weights", "target")),
         ("target_image", c_longlong),
-        *((name, c_int) for name in ("tiles", "height", "width", "columns", "target_stride")),
+        *((name, c_int) for name in ("units", "height", "width", "columns", "target_stride", "down")),
         ("border", c_uint),
         *((name, DividerStruct) for name in ("of_picture", "of_row")),
     )
@@ -57,8 +54,16 @@ def has_stem(plan: Plan, model: SsdModel) -> bool:
     alone = first.target.buffer not in kept and one.target.buffer not in kept
     scale, offset = normalisation(model)
     even = np.ptp(scale) == 0 and np.ptp(offset) == 0 and scale[0] != 0 and abs(-offset[0] / scale[0] - 128) < 2048
+    wide = any(has_strips(sixteens, two.target.width) for sixteens in SIXTEENS)
     return bool(
-        chained and ends and fits and size and alone and even and windows == [shrinking, same, point, shrinking, point]
+        chained
+        and ends
+        and fits
+        and size
+        and wide
+        and alone
+        and even
+        and windows == [shrinking, same, point, shrinking, point]
     )
 
 
@@ -78,36 +83,104 @@ def normalisation(model: SsdModel) -> tuple[NDArray[np.float64], NDArray[np.floa
 def stem(build: Builder, model: SsdModel, pictures: int) -> Launch:
     """From a table of pictures, bytes of the network's size, to what the third step makes."""
     plan = build.plan
+    *_, last = plan.steps[:STEPS]
+    target = last.target
+    narrow_first = build.batch <= 4  # too few strips for the whole GPU
+    usable = [one for one in SIXTEENS if has_strips(one, target.width)]
+    sixteens = usable[0 if narrow_first else -1]
+    strips = -(-target.width // across(sixteens))
+    at_once = 2 * PROCESSORS * WARPS
+    # A wave of pieces takes as long as their rows and the two above them that each begins with.
+    down = min(
+        (-(-target.height // pieces) for pieces in range(1, target.height + 1)),
+        key=lambda rows: -(-build.batch * strips * -(-target.height // rows) // at_once) * (rows + 1.5),
+    )
+    pieces = -(-target.height // down)
+    scale, offset = normalisation(model)
+    parameters = StemStruct(
+        pictures=pictures, weights=build.constant("stem", lambda: weights(plan, model)), target=build.address(target),
+        target_image=build.image(target), units=build.batch * strips * pieces, height=plan.image.height,
+        width=plan.image.width, columns=target.channels, target_stride=target.stride,
+        down=down, border=int(np.float16(-offset[0] / scale[0] - 128).view(np.uint16)) * 0x10001,
+        of_picture=divider(strips * pieces), of_row=divider(strips),
+    )  # fmt: skip
+    first, second, third = (one // 8 for one in _widths(plan))
+    shared = 16 * (44 * (first + second) + 66 * third) + WARPS * RING * (96 * sixteens + 4)
+    blocks = -(-parameters.units // WARPS)
+    return Launch(*kernel(plan, sixteens), (blocks, 1), WARPS * 32, parameters, shared, step="stem")
+
+
+def across(sixteens: int) -> int:
+    """Pixels of the last map in a strip."""
+    return 8 * sixteens - 2
+
+
+def has_strips(sixteens: int, width: int) -> bool:
+    """Whether a map is wide enough, and no strip but the last reaches its border."""
+    return width >= across(sixteens) and width % across(sixteens) != 1
+
+
+def kernel(plan: Plan, sixteens: int) -> tuple[str, str]:
+    """File and C++ name, for strips of 16 times so many pixels after the first convolution."""
+    return FILE, f"stem<{','.join(str(one // 8) for one in _widths(plan))},{sixteens}>"
+
+
+def _widths(plan: Plan) -> tuple[int, int, int]:
+    """Channels that the kernel computes after each dense convolution: products take 8 or 16, a lane stores 8 of 32."""
+    first, one, two = (step.target.channels for step in plan.steps[:STEPS])
+    return -(-first // 8) * 8, -(-one // 16) * 16, -(-two // 32) * 32
+
+
+def weights(plan: Plan, model: SsdModel) -> NDArray[np.uint8]:
+    """All of them as `Weights` of stem.cu."""
     first, one, two = plan.steps[:STEPS]
     assert isinstance(first, Convolution)
     assert isinstance(one, Separable)
     assert isinstance(two, Separable)
-    target = two.target
-    across, down = -(-target.width // ACROSS), -(-target.height // DOWN)
     scale, offset = normalisation(model)
     middle = scale[0] * 128 + offset[0]
-    packed = (filled(first.weights[:, :, :3], 3, 32) * scale[0]).astype(np.float16)  # (3, 3, 3, 32)
-    bias = filled(first.bias, 32) + packed.astype(np.float64).sum((0, 1, 2)) * (middle / scale[0])
-    arrays = {
-        "first": lambda: first_fragments(packed),
-        "point1": lambda: point_fragments(filled(one.point.weights[0, 0], 32, 64), natural=False),
-        "point2": lambda: point_fragments(filled(two.point.weights[0, 0], 64, 128), natural=True),
-        "depthwise1": lambda: filled(one.depthwise.weights.reshape(9, -1), 9, 32).astype(np.float16),
-        "start1": lambda: filled(one.depthwise.bias, 32).astype(np.float16),
-        "depthwise2": lambda: filled(two.depthwise.weights.reshape(9, -1), 9, 64).astype(np.float16),
-        "start2": lambda: filled(two.depthwise.bias, 64).astype(np.float16),
-        "first_bias": lambda: bias.astype(np.float32),
-        "bias1": lambda: filled(one.point.bias, 64),
-        "bias2": lambda: filled(two.point.bias, 128),
-    }
-    parameters = StemStruct(
-        pictures=pictures, target=build.address(target), target_image=build.image(target),
-        tiles=build.batch * across * down, height=plan.image.height, width=plan.image.width, columns=target.channels,
-        target_stride=target.stride, border=int(np.float16(-offset[0] / scale[0] - 128).view(np.uint16)) * 0x10001,
-        of_picture=divider(across * down), of_row=divider(across),
-        **{name: build.constant(f"stem {name}", make) for name, make in arrays.items()},
-    )  # fmt: skip
-    return Launch(*KERNEL, (min(parameters.tiles, 2 * 132), 1), 256, parameters, SHARED, step="stem")
+    inner, outer, columns = _widths(plan)
+    packed = (filled(first.weights[:, :, :3], 3, inner) * (scale[0] * 64 / 6)).astype(np.float16)  # (3, 3, 3, inner)
+    bias = filled(first.bias, inner) / 6 + packed.astype(np.float64).sum((0, 1, 2)) / 64 * (middle / scale[0])
+    bias1 = filled(one.point.bias, outer) / 6
+    last = (filled(two.point.weights[0, 0], outer, columns) * 6)[:, column_order(columns)]
+    parts = (
+        fragments(first_rows(packed)),
+        rows_of_window(one.depthwise, inner, bias),
+        fragments(filled(one.point.weights[0, 0], 32, outer) * 64),
+        rows_of_window(two.depthwise, outer, bias1),
+        fragments(filled(last, 64, columns)),
+        filled(two.point.bias, columns)[column_order(columns)].astype(np.float32),
+    )
+    return np.concatenate([np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts])
+
+
+def first_rows(packed: NDArray[np.float16]) -> NDArray[np.float16]:
+    """(3, 3, 3, columns) as (32, columns): of a thread t of four first pair t of the three rows, then the last number
+    of row t. A row has 9 numbers, three for a pixel."""
+    rows = packed.reshape(3, 9, -1)
+    flat = np.zeros((32, rows.shape[2]), np.float16)
+    for row in range(3):
+        flat[8 * row : 8 * row + 8] = rows[row, :8]
+        flat[24 + 2 * row] = rows[row, 8]
+    return flat
+
+
+def fragments(values: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
+    """(K, columns) as (tiles of 8 columns, pairs of steps of K, 32 lanes, 8) fp16: a lane's two pairs of each step."""
+    steps, tiles = len(values) // 16, values.shape[1] // 8
+    # a lane is (column of 8, pair of a half)
+    ordered = values.astype(np.float16).reshape(steps // 2, 2, 2, 4, 2, tiles, 8).transpose(5, 0, 6, 3, 1, 2, 4)
+    return np.ascontiguousarray(ordered)
+
+
+def rows_of_window(step: Depthwise, channels: int, before: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
+    """(tiles of 8 channels, 4 pairs, 3 rows of the window, 4, 2) fp16: three weights, and where the sum starts or, in
+    the other rows, the bias of the convolution before."""
+    window = filled(step.weights.reshape(3, 3, -1), channels)
+    behind = np.stack([filled(step.bias, channels) / 6, before, before])[:, None]
+    rows = np.concatenate([window, behind], axis=1).astype(np.float16)  # (3, 4, channels)
+    return np.ascontiguousarray(rows.reshape(3, 4, channels // 8, 4, 2).transpose(2, 3, 0, 1, 4))
 
 
 def filled(values: Floats, *sizes: int) -> Floats:
@@ -117,29 +190,3 @@ def filled(values: Floats, *sizes: int) -> Floats:
     cut = values[window]
     widths = [(0, 0)] * before + [(0, size - have) for size, have in zip(sizes, cut.shape[before:], strict=True)]
     return np.pad(cut, widths)
-
-
-def first_fragments(weights: NDArray[np.float16]) -> NDArray[np.float16]:
-    """(3, 3, 3, 32) as (4 tiles of 8 columns, 32 lanes, 8): K is row * 10 + column * 3 + channel, 30 of 32 used."""
-    flat = np.zeros((32, 32), np.float16)
-    for row in range(3):
-        flat[row * 10 : row * 10 + 9] = weights[row].reshape(9, 32)
-    tile, lane, place = np.ogrid[:4, :32, :8]
-    column = column_order(32)[tile * 8 + lane // 4]
-    fragments: NDArray[np.float16] = flat[place // 4 * 16 + place % 4 // 2 * 8 + 2 * (lane % 4) + place % 2, column]
-    return fragments
-
-
-def point_fragments(weights: Floats, natural: bool) -> NDArray[np.float16]:
-    """(in, out) as (tiles of 8 columns, pairs of K steps, 32 lanes, 8). natural: K as ldmatrix deals it out; else every
-    lane has 8 neighbouring channels."""
-    channels, columns = weights.shape
-    tile, pair, lane, place = np.ogrid[: columns // 8, : channels // 32, :32, :8]
-    column = column_order(columns)[tile * 8 + lane // 4]
-    inner = (
-        place // 4 * 16 + place % 4 // 2 * 8 + 2 * (lane % 4) + place % 2
-        if natural
-        else 8 * (lane % 4) + place // 4 * 4 + place % 4
-    )
-    fragments: NDArray[np.float16] = weights[pair * 32 + inner, column].astype(np.float16)
-    return fragments

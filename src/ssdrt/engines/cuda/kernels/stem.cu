@@ -1,291 +1,320 @@
-// The front of MobileNet v1 in one kernel, for sm_80 and later: bytes, normalisation, 3x3 of stride 2 (up to 32 channels),
-// depthwise 3x3 and 1x1 (64), depthwise 3x3 of stride 2 and 1x1 (128), all ending in relu6. What lies between stays in
-// shared memory: 8.6 MB a picture of 300x300 that never reach the GPU's memory.
+// The front of MobileNet v1 in one kernel, for sm_80 and later: bytes, normalisation, 3x3 of stride 2, depthwise 3x3 and
+// 1x1, depthwise 3x3 of stride 2 and 1x1, all ending in relu6. What lies between stays in registers: 8.6 MB a picture of
+// 300x300 that never reach the GPU's memory, and little of it shared memory.
 //
-// A tile is 15 x 5 pixels of the last. x - 128 is exact in fp16; the first bias holds the rest of the normalisation, and a
-// border is the byte that is zero after it.
-#include "hopper.cuh"
+// A warp walks down a strip of 30 (or 14) pixels of the last map, a row of 64 (32) of the first convolution's at a time. A
+// group of four threads has 8 (4) neighbouring pixels, a thread of them two channels in every 8: what one product leaves
+// in a thread is what the next one takes there, and of a depthwise window only the pixels of the two neighbouring groups
+// are not the thread's own. Rows of a window are sums that wait for the rows to come.
+//
+// Numbers between the ends are a sixth of the network's, and products with them 64 times that: relu6 is then what
+// saturating instructions do. x - 128 is exact in fp16; the first bias holds the rest of the normalisation, and a border
+// is the byte that is zero after it.
+#include "common.cuh"
 
 struct Stem {
   const uint4* pictures;  // table of `Picture` (image.cu), of which only the address matters here
+  const uint4* weights;   // `Weights`, as they lie in shared memory
   half_t* target;
-  const uint4 *first, *point1, *point2;           // fragments: (4 tiles, 32 lanes), (8, 32), (16, 2, 32)
-  const uint4 *depthwise1, *start1, *depthwise2, *start2;  // [9][32], [32], [9][64], [64] fp16
-  const float *first_bias, *bias1, *bias2;        // 32, 64, 128
   long long target_image;
-  int tiles, height, width, columns, target_stride;  // of the source; channels stored
+  int units, height, width, columns, target_stride;  // pieces of strips; of the source; channels stored
+  int down;                                          // rows of a piece of the last map
   uint32 border;                                     // twice, fp16
-  Divider of_picture, of_row;                        // tiles of a picture, of a row
+  Divider of_picture, of_row;                        // pieces of a picture; strips
 };
 
-constexpr int DOWN = 5, ACROSS = 15;
-constexpr int IMAGE_ROWS = 4 * DOWN + 7, FIRST_ROWS = 2 * DOWN + 3, MIDDLE_ROWS = 2 * DOWN + 1;
-constexpr int IMAGE_PITCH = 416;
-// Two areas, used in turn: image or middle; first or the last depthwise's sums. Then the weights.
-constexpr int AREA1 = MIDDLE_ROWS * 32 * 128, AREA2 = (FIRST_ROWS + 1) * 34 * 64;
-constexpr int MIDDLE = 0, FIRST = (AREA1 + 127) / 128 * 128, W_POINT1 = FIRST + (AREA2 + 127) / 128 * 128;
-constexpr int W_POINT2 = W_POINT1 + 4096, W_DEPTHWISE1 = W_POINT2 + 16384, W_START1 = W_DEPTHWISE1 + 576;
-constexpr int W_DEPTHWISE2 = W_START1 + 64, W_START2 = W_DEPTHWISE2 + 1152, W_BIAS1 = W_START2 + 128, W_BIAS2 = W_BIAS1 + 256;
-constexpr int TOTAL = W_BIAS2 + 512;
-static_assert(IMAGE_ROWS * IMAGE_PITCH <= AREA1 && ((ACROSS * DOWN + 15) / 16) * 16 * 128 <= AREA2, "areas");
+constexpr int WARPS = 4, RING = 8;  // rows of bytes at hand
 
-DEVICE uint32 relu_pair(float a, float b) {
+template <int TILES1, int TILES2, int TILES3>  // 8 channels each: after the first, the second, the last product
+struct Weights {
+  uint4 first[TILES1][32];         // of a lane: two steps of K
+  uint4 depthwise1[TILES1][4][3];  // of a lane's channels and a row of the window: three weights; start, bias, bias
+  uint4 point1[TILES2][32];
+  uint4 depthwise2[TILES2][4][3];
+  uint4 point2[TILES3][2][32];     // four steps of K
+  float2 bias2[TILES3][4];         // of a lane's two channels
+};
+
+DEVICE uint32 multiply_add_saturated(uint32 a, uint32 b, uint32 c) {
+  uint32 d;
+  asm("fma.rn.sat.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+
+constexpr uint32 ONE = 0x3c003c00u, SIXTY_FOURTH = 0x24002400u;
+
+// The product of a 16 x 16 and a 16 x 8 matrix, added to c
+DEVICE void multiply(float (&d)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1, float c0, float c1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"
+               : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(c0), "f"(c1), "f"(c0), "f"(c1));
+}
+
+// The same in fp16
+DEVICE void multiply(uint32 (&d)[2], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1, uint32 c0, uint32 c1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0, %1}, {%2, %3, %4, %5}, {%6, %7}, {%8, %9};"
+               : "=r"(d[0]), "=r"(d[1]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "r"(c0), "r"(c1));
+}
+
+DEVICE uint32 relu6_pair(float a, float b) {
   uint32 d;
   asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(b), "f"(a));
   asm("min.f16x2 %0, %0, %1;" : "+r"(d) : "r"(0x46004600u));
   return d;
 }
 
-DEVICE uint4 relu6(const uint4& v) { return limited(v, 0u, 0x46004600u); }
-
-DEVICE uint32 shared4(uint32 address) {
-  uint32 v;
-  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(address));
+// From shared memory each time: held in registers they would leave none.
+DEVICE uint4 reload(const void* from) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared_address(from)));
   return v;
 }
 
-DEVICE void start_with(float (&d)[4], float a, float b) { d[0] = d[2] = a, d[1] = d[3] = b; }
-
-DEVICE void multiply(float (&d)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1) {
-  const uint32 a[4] = {a0, a1, a2, a3};
-  multiply(d, a, b0, b1);
+DEVICE uint2 reload8(const void* from) {
+  uint2 v;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(shared_address(from)));
+  return v;
 }
 
-DEVICE void biases(uint32 address, float (&b)[8]) {
-  const uint4 low = shared16(address), high = shared16(address + 16);
-  b[0] = __uint_as_float(low.x), b[1] = __uint_as_float(low.y), b[2] = __uint_as_float(low.z), b[3] = __uint_as_float(low.w);
-  b[4] = __uint_as_float(high.x), b[5] = __uint_as_float(high.y), b[6] = __uint_as_float(high.z), b[7] = __uint_as_float(high.w);
+// In one piece, which the compiler does not always see.
+DEVICE void store_whole(half_t* to, const uint4& v) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
 
-// 64-byte pixels of the first convolution, two in 128 bytes, swapped in every other pair.
-DEVICE uint32 first_place(int pixel) { return (uint32)((pixel >> 1) * 128 + (((pixel ^ (pixel >> 1)) & 1) << 6)); }
+DEVICE uint32 two_bytes(uint32 address, uint32 apart) {
+  half_t v;
+  asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address));
+  uint32 both = __byte_perm(v, 0x64646464u, apart);  // 0x6400 | x is 1024 + x
+  asm("sub.f16x2 %0, %0, %1;" : "+r"(both) : "r"(0x64806480u));
+  return both;
+}
 
-__global__ void __launch_bounds__(256, 2) stem(const __grid_constant__ Stem p) {
+// SIXTEENS: of a strip's pixels after the first convolution
+template <int TILES1, int TILES2, int TILES3, int SIXTEENS>
+__global__ void __launch_bounds__(WARPS * 32, 2) stem(const __grid_constant__ Stem p) {
+  using Held = Weights<TILES1, TILES2, TILES3>;
+  constexpr int EACH = 2 * SIXTEENS, PITCH = 96 * SIXTEENS + 4;  // pixels of a thread; bytes of a row
+  constexpr int ACROSS = 8 * SIXTEENS - 2;         // pixels of a strip of the last map
   extern __shared__ __align__(128) uint8 memory[];
-  const uint32 base = shared_address(memory);
-  const int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31, g = lane >> 2, t = lane & 3;
-  auto bring = [&](int to, const void* from, int bytes) {
-    for (int i = thread; i < bytes / 16; i += 256) *(uint4*)(memory + to + i * 16) = ((const uint4*)from)[i];
-  };
-  bring(W_POINT1, p.point1, 4096), bring(W_POINT2, p.point2, 16384);
-  bring(W_DEPTHWISE1, p.depthwise1, 576), bring(W_START1, p.start1, 64);
-  bring(W_DEPTHWISE2, p.depthwise2, 1152), bring(W_START2, p.start2, 128);
-  bring(W_BIAS1, p.bias1, 256), bring(W_BIAS2, p.bias2, 512);
-  uint4 first[4];
-  float first_bias[8];
-#pragma unroll
-  for (int j = 0; j < 4; j++) first[j] = p.first[j * 32 + lane];
-#pragma unroll
-  for (int i = 0; i < 8; i++) first_bias[i] = p.first_bias[8 * t + i];
-  int window[4];  // bytes from a pixel's corner to the pair of numbers at K = 2t + 8i, which is (row * 10 + 3 * column + c)
-#pragma unroll
-  for (int i = 0; i < 4; i++) {
-    const int k = 2 * t + 8 * i;
-    window[i] = k < 30 ? ((k / 10) * (IMAGE_PITCH / 2) + k % 10) * 2 : 0;
-  }
-  const int row_bytes = p.width * 3, height1 = p.height / 2, width1 = p.width / 2, height2 = p.height / 4, width2 = p.width / 4;
+  const Held& w = *(const Held*)memory;
+  const int thread = threadIdx.x, warp = __shfl_sync(~0u, thread >> 5, 0), lane = thread & 31, g = lane >> 2, t = lane & 3;
+  for (int i = thread; i < (int)sizeof(Held) / 16; i += WARPS * 32) ((uint4*)memory)[i] = p.weights[i];
   let_later_kernels_start();
   wait_for_earlier_kernels();
-  constexpr int ROWS_OF_WARP = (IMAGE_ROWS + 7) / 8;
-  uint32 words[ROWS_OF_WARP][2];
-  auto fetch = [&](int tile) {
-    const int image = quotient(tile, p.of_picture), rest = tile - image * p.of_picture.divisor;
-    const int tile_y = quotient(rest, p.of_row), tile_x = rest - tile_y * p.of_row.divisor;
-    const uint8* pixels = *(const uint8* const*)(p.pictures + 2 * image);
-    const int y0 = 4 * tile_y * DOWN - 2 + warp, x0 = 12 * ACROSS * tile_x - 8 + 4 * lane;
+  __syncthreads();
+  const int unit = blockIdx.x * WARPS + warp;
+  if (unit >= p.units) return;
+  const int image = quotient(unit, p.of_picture), rest = unit - image * p.of_picture.divisor;
+  const int piece = quotient(rest, p.of_row), strip = rest - piece * p.of_row.divisor;
+  const int row_bytes = 3 * p.width, height1 = p.height / 2, height2 = p.height / 4, width2 = p.width / 4;
+  // The last strip ends with the map; what it has in common with the one before it is stored once.
+  const int x2 = min(strip * ACROSS, width2 - ACROSS), stored = strip * ACROSS - x2;
+  const int y2 = piece * p.down, y2_end = min(y2 + p.down, height2);
+  // Pixel l = EACH * g + i of a row is column 2 * x2 - 2 + l of the first convolution's map; the last map's pixel o has the
+  // window that starts at l = 2o + 2. Column -1 is l = 1, and the first one beyond the right border the last but one l.
+  const bool beyond = x2 + ACROSS == width2 && g == 7;
+  const uint32 second = x2 == 0 && g == 0 ? 0u : ~0u, last_but_one = beyond ? 0u : ~0u;
+  auto inside = [&](int i) { return i == 1 ? second : i == EACH - 2 ? last_but_one : ~0u; };
+  const uint32 ring = shared_address(memory + sizeof(Held) + warp * RING * PITCH);
+
+  // --- rows of bytes, brought two rows of the first convolution ahead; without the first word, which no pixel needs
+  const uint8* pixels = *(const uint8* const*)(p.pictures + 2 * image);
+  constexpr int WORDS = (96 * SIXTEENS + 127) / 128;  // of a lane
+  int words[WORDS];                                   // what a border cuts off may be anything
 #pragma unroll
-    for (int i = 0; i < ROWS_OF_WARP; i++) {
-      const int y = y0 + 8 * i;
-      const bool inside = y >= 0 && y < p.height && warp + 8 * i < IMAGE_ROWS;
-      const uint8* from = pixels + (long long)y * row_bytes + x0;
-      words[i][0] = inside && x0 >= 0 && x0 < row_bytes ? *(const uint32*)from : 0;
-      words[i][1] = inside && lane < 19 && x0 + 128 < row_bytes ? *(const uint32*)(from + 128) : 0;
+  for (int e = 0; e < WORDS; e++) words[e] = min(max(12 * x2 - 8 + 4 * lane + 128 * e, 0), row_bytes - 4);
+  auto row_of = [&](int row) { return (uint32)((row & (RING - 1)) * PITCH); };
+  auto bring = [&](int row) {
+    if (row < p.height)
+#pragma unroll
+      for (int e = 0; e < WORDS; e++)
+        if (e < WORDS - 1 || SIXTEENS == 4 || lane < 16)
+          asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(ring + row_of(row) + 4 * lane + 128 * e),
+                       "l"(pixels + (uint32)(row * row_bytes + words[e])) : "memory");
+  };
+  const int first_row = max(2 * y2 - 1, 0);
+  bring(2 * first_row), bring(2 * first_row + 1), bring(2 * first_row + 2);
+  end_of_group();
+  bring(2 * first_row + 3), bring(2 * first_row + 4);
+  end_of_group();
+
+  // Depthwise rows that have had two rows of their window, and one; and the last, complete.
+  uint32 near[TILES1][EACH], far[TILES1][EACH], done[TILES1][EACH];
+  const uint32 apart = __shfl_sync(~0u, 0x4140u, 0);  // a constant that the compiler is not to make again for each use
+  const uint32 corner = ring - 4 + 6 * EACH * g + 2 * t;
+
+  // Row `y` of the first convolution joins the depthwise rows around it; the one above it is complete then.
+  auto advance = [&](int y) {
+    if (y >= height1) {
+#pragma unroll
+      for (int j = 0; j < TILES1; j++)
+#pragma unroll
+        for (int i = 0; i < EACH; i++) done[j][i] = multiply_add_saturated(near[j][i], ONE, 0u);
+      return;
+    }
+    wait_for_groups<1>();
+    __syncwarp();
+    bring(2 * y + 5), bring(2 * y + 6);
+    end_of_group();
+    // K in pairs, four of a thread: pair t of the three rows, and the last number of row t.
+    uint32 a[4][EACH];
+    const uint32 top = corner + row_of(2 * y), middle = corner + row_of(2 * y + 1), bottom = corner + row_of(2 * y + 2);
+    const uint32 last = ring + 4 + 6 * EACH * g + row_of(2 * y + min(t, 2));
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+      a[0][i] = two_bytes(top + 6 * i, apart), a[1][i] = two_bytes(middle + 6 * i, apart);
+      a[2][i] = two_bytes(bottom + 6 * i, apart), a[3][i] = two_bytes(last + 6 * i, apart);
+    }
+    if (y == height1 - 1) {
+#pragma unroll
+      for (int i = 0; i < EACH; i++) a[2][i] = p.border, a[3][i] = t == 2 ? p.border : a[3][i];
+    }
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+      if (beyond && (k == 3 || t == 3)) a[k][EACH - 3] = p.border;  // of the column before
+#pragma unroll
+    for (int pair = 0; pair < TILES1; pair += 2) {  // two tiles at once: a product waits for the one before it
+      constexpr int TILES = TILES1 > 1 ? 2 : 1;
+      uint32 d[TILES][SIXTEENS][2];
+      uint4 b[TILES];
+#pragma unroll
+      for (int e = 0; e < TILES; e++) b[e] = reload(&w.first[min(pair + e, TILES1 - 1)][lane]);
+#pragma unroll
+      for (int e = 0; e < TILES; e++)
+#pragma unroll
+        for (int m = 0; m < SIXTEENS; m++)
+          if (pair + e < TILES1) multiply(d[e][m], a[0][2 * m], a[0][2 * m + 1], a[1][2 * m], a[1][2 * m + 1], b[e].x, b[e].y, 0u, 0u);
+#pragma unroll
+      for (int e = 0; e < TILES; e++)
+#pragma unroll
+        for (int m = 0; m < SIXTEENS; m++)
+          if (pair + e < TILES1)
+            multiply(d[e][m], a[2][2 * m], a[2][2 * m + 1], a[3][2 * m], a[3][2 * m + 1], b[e].z, b[e].w, d[e][m][0], d[e][m][1]);
+#pragma unroll
+      for (int j = pair; j < min(pair + TILES, TILES1); j++) {
+        const uint4 w0 = reload(&w.depthwise1[j][t][0]), w1 = reload(&w.depthwise1[j][t][1]), w2 = reload(&w.depthwise1[j][t][2]);
+        uint32 v[EACH + 2];  // with the pixels beside them
+#pragma unroll
+        for (int i = 0; i < EACH; i++) v[i + 1] = multiply_add_saturated(d[j - pair][i / 2][i % 2], inside(i) & SIXTY_FOURTH, inside(i) & w1.w);
+        v[0] = __shfl_up_sync(~0u, v[EACH], 4), v[EACH + 1] = __shfl_down_sync(~0u, v[1], 4);
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+          done[j][i] = multiply_add_saturated(w2.z, v[i + 2], multiply_add(w2.y, v[i + 1], multiply_add(w2.x, v[i], near[j][i])));
+          near[j][i] = multiply_add(w1.z, v[i + 2], multiply_add(w1.y, v[i + 1], multiply_add(w1.x, v[i], far[j][i])));
+          far[j][i] = multiply_add(w0.z, v[i + 2], multiply_add(w0.y, v[i + 1], multiply_add(w0.x, v[i], w0.w)));
+        }
+      }
     }
   };
-  if (blockIdx.x < p.tiles) fetch(blockIdx.x);
-  const int start_pixel = warp * 16 + g, start_row = start_pixel / 33, start_column = start_pixel - start_row * 33;
-  const int chunk = thread & 7;
-  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
-    const int image = quotient(tile, p.of_picture), rest = tile - image * p.of_picture.divisor;
-    const int tile_y = quotient(rest, p.of_row), tile_x = rest - tile_y * p.of_row.divisor;
-    const int y2 = tile_y * DOWN, x2 = tile_x * ACROSS;  // first pixel of the tile in the last convolution's map
-    // The windows of the first convolution reach one pixel of the last map further than the tile.
-    const bool far_edge = y2 + DOWN + 1 >= height2 || x2 + ACROSS + 1 >= width2, edge = y2 == 0 || x2 == 0 || far_edge;
-    {  // bytes to x - 128: 0x6400 | x is 1024 + x
-      const int y0 = 4 * y2 - 2 + warp, x0 = 12 * x2 - 8 + 4 * lane;
+
+  // Sums of the row of stride 2, and the last that was whole. A row of the 1x1 is the middle of one, or the end of one and
+  // the beginning of the next.
+  uint32 sums[TILES2][SIXTEENS], whole[TILES2][SIXTEENS];
+  auto point = [&](bool ends) {
+    auto of = [&](int tile, int i) { return tile < TILES1 ? done[tile < TILES1 ? tile : 0][i] : 0u; };
 #pragma unroll
-      for (int i = 0; i < ROWS_OF_WARP; i++)
-        if (warp + 8 * i < IMAGE_ROWS) {
+    for (int pair = 0; pair < TILES2; pair += 2) {
+      uint32 d[2][SIXTEENS][2];
+      const uint4 b[2] = {reload(&w.point1[pair][lane]), reload(&w.point1[pair + 1][lane])};
 #pragma unroll
-          for (int e = 0; e < 2; e++)
-            if (e == 0 || lane < 19) {
-              uint32 low = __byte_perm(words[i][e], 0x64646464, 0x4140), high = __byte_perm(words[i][e], 0x64646464, 0x4342);
-              asm("sub.f16x2 %0, %0, %1;" : "+r"(low) : "r"(0x64806480u));
-              asm("sub.f16x2 %0, %0, %1;" : "+r"(high) : "r"(0x64806480u));
-              if (far_edge && (y0 + 8 * i >= p.height || x0 + 128 * e >= row_bytes)) low = high = p.border;
-              *(uint2*)(memory + MIDDLE + (warp + 8 * i) * IMAGE_PITCH + lane * 8 + e * 256) = make_uint2(low, high);
-            }
-        }
-    }
-    __syncthreads();
-    {  // first convolution
-      int row_a = start_row, column_a = start_column;
-      for (int m = warp; m < (FIRST_ROWS * 33 + 15) / 16; m += 8) {
-        int row_b = row_a, column_b = column_a + 8;
-        if (column_b >= 33) column_b -= 33, row_b++;
-        const bool real_a = row_a < FIRST_ROWS, real_b = row_b < FIRST_ROWS;
-        const uint32 from_a = base + MIDDLE + (real_a ? row_a : 0) * 2 * IMAGE_PITCH + column_a * 12 + 4;
-        const uint32 from_b = base + MIDDLE + (real_b ? row_b : 0) * 2 * IMAGE_PITCH + column_b * 12 + 4;
-        uint32 a[8];
+      for (int e = 0; e < 2; e++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) a[2 * i] = shared4(from_a + window[i]), a[2 * i + 1] = shared4(from_b + window[i]);
-        uint4 result_a, result_b;
-        uint32 *to_a = &result_a.x, *to_b = &result_b.x;
+        for (int m = 0; m < SIXTEENS; m++)
+          multiply(d[e][m], of(0, 2 * m), of(0, 2 * m + 1), of(1, 2 * m), of(1, 2 * m + 1), b[e].x, b[e].y, 0u, 0u);
+      if (TILES1 > 2)
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-          float d[4];
-          start_with(d, first_bias[2 * j], first_bias[2 * j + 1]);
-          multiply(d, a[0], a[1], a[2], a[3], first[j].x, first[j].y);
-          multiply(d, a[4], a[5], a[6], a[7], first[j].z, first[j].w);
-          to_a[j] = relu_pair(d[0], d[1]), to_b[j] = relu_pair(d[2], d[3]);
-        }
-        if (edge) {  // the border of the depthwise convolution is zero
-          const uint4 zero = make_uint4(0, 0, 0, 0);
-          if ((uint32)(2 * y2 - 1 + row_a) >= (uint32)height1 || (uint32)(2 * x2 - 1 + column_a) >= (uint32)width1) result_a = zero;
-          if ((uint32)(2 * y2 - 1 + row_b) >= (uint32)height1 || (uint32)(2 * x2 - 1 + column_b) >= (uint32)width1) result_b = zero;
-        }
-        if (real_a) shared16(base + FIRST + first_place(row_a * 34 + column_a) + t * 16, result_a);
-        if (real_b) shared16(base + FIRST + first_place(row_b * 34 + column_b) + t * 16, result_b);
-        row_a += 3, column_a += 29;
-        if (column_a >= 33) column_a -= 33, row_a++;
-      }
-    }
-    __syncthreads();
-    if (tile + gridDim.x < p.tiles) fetch(tile + gridDim.x);
-    {  // depthwise in registers, which are the fragments that the 1x1 takes
-      constexpr int EACH = (MIDDLE_ROWS + 3) / 4;
-      const int half = warp & 1, row0 = (warp >> 1) * EACH, rows = min(EACH, MIDDLE_ROWS - row0);
-      if (rows > 0) {
-        uint4 sums[EACH][2];
-        {
-          uint4 w[9];
+        for (int e = 0; e < 2; e++)
 #pragma unroll
-          for (int k = 0; k < 9; k++) w[k] = shared16(base + W_DEPTHWISE1 + k * 64 + t * 16);
-          const uint4 start = shared16(base + W_START1 + t * 16);
-          const int pair = row0 * 17 + 8 * half + g;
-          const uint32 even = base + FIRST + pair * 128 + ((pair & 1) << 6) + t * 16, odd = even ^ 64u;
+          for (int m = 0; m < SIXTEENS; m++)
+            multiply(d[e][m], of(2, 2 * m), of(2, 2 * m + 1), of(3, 2 * m), of(3, 2 * m + 1), b[e].z, b[e].w, d[e][m][0], d[e][m][1]);
 #pragma unroll
-          for (int i = 0; i < EACH; i++) sums[i][0] = sums[i][1] = start;
+      for (int j = pair; j < pair + 2; j++) {
+        const uint4 by = reload(&w.depthwise2[j][t][ends ? 2 : 1]);
+        uint32 v[EACH + 1];
 #pragma unroll
-          for (int j = 0; j < EACH + 2; j++)
-            if (j < rows + 2) {
-              const uint32 here = ((j & 1) ? odd : even) + j * 2176, there = ((j & 1) ? even : odd) + j * 2176;
-              const uint4 v[4] = {shared16(here), shared16(there), shared16(there + 128), shared16(here + 128)};
+        for (int i = 0; i < EACH; i++)
+          v[i] = multiply_add_saturated(d[j - pair][i / 2][i % 2], inside(i) & SIXTY_FOURTH, inside(i) & by.w);
+        v[EACH] = __shfl_down_sync(~0u, v[0], 4);
+        auto window = [&](int i, const uint4& w, uint32 sum) {
+          return multiply_add(w.y, v[2 * i + 1], multiply_add(w.x, v[2 * i], sum));
+        };
+        if (!ends) {
 #pragma unroll
-              for (int i = 0; i < EACH; i++) {
-                const int wy = j - i;
-                if (wy >= 0 && wy < 3)
+          for (int i = 0; i < SIXTEENS; i++) sums[j][i] = multiply_add(by.z, v[2 * i + 2], window(i, by, sums[j][i]));
+        } else {
+          const uint4 w0 = reload(&w.depthwise2[j][t][0]);
 #pragma unroll
-                  for (int wx = 0; wx < 3; wx++) {
-                    multiply_add(sums[i][0], w[wy * 3 + wx], v[wx]);
-                    multiply_add(sums[i][1], w[wy * 3 + wx], v[wx + 1]);
-                  }
-              }
-            }
-#pragma unroll
-          for (int i = 0; i < EACH; i++) sums[i][0] = relu6(sums[i][0]), sums[i][1] = relu6(sums[i][1]);
-        }
-#pragma unroll
-        for (int q = 0; q < 2; q++) {
-          uint4 b[4];
-#pragma unroll
-          for (int j = 0; j < 4; j++) b[j] = shared16(base + W_POINT1 + ((q * 4 + j) * 32 + lane) * 16);
-          float bias[8];
-          biases(base + W_BIAS1 + (q * 32 + 8 * t) * 4, bias);
-#pragma unroll
-          for (int i = 0; i < EACH; i++)
-            if (i < rows) {
-              uint4 result_a, result_b;
-              uint32 *to_a = &result_a.x, *to_b = &result_b.x;
-#pragma unroll
-              for (int j = 0; j < 4; j++) {
-                float d[4];
-                start_with(d, bias[2 * j], bias[2 * j + 1]);
-                multiply(d, sums[i][0].x, sums[i][1].x, sums[i][0].y, sums[i][1].y, b[j].x, b[j].y);
-                multiply(d, sums[i][0].z, sums[i][1].z, sums[i][0].w, sums[i][1].w, b[j].z, b[j].w);
-                to_a[j] = relu_pair(d[0], d[1]), to_b[j] = relu_pair(d[2], d[3]);
-              }
-              const int row = row0 + i, x = 16 * half + 2 * g;
-              if (far_edge) {
-                const uint4 zero = make_uint4(0, 0, 0, 0);
-                const int y1 = 2 * y2 + row, x1 = 2 * x2 + x;
-                if (y1 >= height1 || x1 >= width1) result_a = zero;
-                if (y1 >= height1 || x1 + 1 >= width1) result_b = zero;
-              }
-              const uint32 to = base + MIDDLE + (row * 32 + x) * 128 + (((q * 4 + t) ^ ((g & 1) << 2)) << 4);
-              shared16(to, result_a), shared16(to + 128, result_b);
-            }
-        }
-      }
-    }
-    __syncthreads();
-    {  // depthwise of stride 2, rows of 128 bytes, swizzled
-      uint4 w[9];
-#pragma unroll
-      for (int k = 0; k < 9; k++) w[k] = shared16(base + W_DEPTHWISE2 + k * 128 + chunk * 16);
-      const uint4 start = shared16(base + W_START2 + chunk * 16);
-#pragma unroll
-      for (int i = 0; i < (ACROSS * DOWN + 31) / 32; i++) {
-        const int pixel = (thread >> 3) + 32 * i;
-        if (pixel < ACROSS * DOWN) {
-          const int y = pixel / ACROSS, x = pixel - y * ACROSS;
-          uint4 sum = start;
-          const uint32 left = base + MIDDLE + (y * 64 + 2 * x) * 128 + ((chunk ^ ((x & 1) << 2)) << 4), right = (left + 256) ^ 64u;
-#pragma unroll
-          for (int k = 0; k < 3; k++) {
-            multiply_add(sum, w[k * 3], shared16(left + k * 4096)), multiply_add(sum, w[k * 3 + 1], shared16(left + k * 4096 + 128));
-            multiply_add(sum, w[k * 3 + 2], shared16(right + k * 4096));
+          for (int i = 0; i < SIXTEENS; i++) {
+            whole[j][i] = multiply_add_saturated(by.z, v[2 * i + 2], window(i, by, sums[j][i]));
+            sums[j][i] = multiply_add(w0.z, v[2 * i + 2], window(i, w0, w0.w));
           }
-          shared16(base + FIRST + pixel * 128 + ((chunk ^ (pixel & 7)) << 4), relu6(sum));
         }
       }
     }
-    __syncthreads();
-    {  // last 1x1
-      constexpr int TILES = (ACROSS * DOWN + 15) / 16, EACH = (TILES + 1) / 2;
-      const int quarter = warp & 3, side = warp >> 2, column = quarter * 32 + 8 * t;
-      uint4 b[4][2];
+  };
+
+  // What the 1x1 needs of a row that lies below the map: nothing but its end.
+  auto end_sums = [&] {
 #pragma unroll
-      for (int j = 0; j < 4; j++)
+    for (int j = 0; j < TILES2; j++)
 #pragma unroll
-        for (int k = 0; k < 2; k++) b[j][k] = shared16(base + W_POINT2 + (((quarter * 4 + j) * 2 + k) * 32 + lane) * 16);
-      float bias[8];
-      biases(base + W_BIAS2 + column * 4, bias);
-      for (int m = side * EACH; m < min(TILES, side * EACH + EACH); m++) {
-        uint32 a[4][4];
+      for (int i = 0; i < SIXTEENS; i++) whole[j][i] = multiply_add_saturated(sums[j][i], ONE, 0u);
+  };
+
+  auto store = [&](int y) {
+    half_t* target = p.target + image * p.target_image + (long long)(y * width2 + x2 + SIXTEENS * g - 1) * p.target_stride + 8 * t;
 #pragma unroll
-        for (int s = 0; s < 4; s++) {
-          const int row = m * 16 + (lane & 15), c = s * 2 + (lane >> 4);
-          load_matrices(a[s], base + FIRST + row * 128 + ((c ^ (row & 7)) << 4));
+    for (int q = 0; q < TILES3 / 4; q++) {
+      uint4 results[SIXTEENS];
+      float d[4][SIXTEENS / 2][4];
+#pragma unroll
+      for (int half = 0; half < (TILES2 > 4 ? 2 : 1); half++) {  // of K
+        uint4 b[4];
+        uint2 bias[4];
+#pragma unroll
+        for (int n = 0; n < 4; n++) {
+          b[n] = reload(&w.point2[q * 4 + n][half][lane]);
+          if (half == 0) bias[n] = reload8(&w.bias2[q * 4 + n][t]);
         }
-        uint4 result_a, result_b;
-        uint32 *to_a = &result_a.x, *to_b = &result_b.x;
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-          float d[4];
-          start_with(d, bias[2 * j], bias[2 * j + 1]);
-          multiply(d, a[0], b[j][0].x, b[j][0].y), multiply(d, a[1], b[j][0].z, b[j][0].w);
-          multiply(d, a[2], b[j][1].x, b[j][1].y), multiply(d, a[3], b[j][1].z, b[j][1].w);
-          to_a[j] = relu_pair(d[0], d[1]), to_b[j] = relu_pair(d[2], d[3]);
-        }
-        half_t* target = p.target + image * p.target_image + column;
+        for (int tile = 4 * half; tile < min(4 * half + 4, TILES2); tile += 2)
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-          const int pixel = m * 16 + g + 8 * half, y = pixel / ACROSS, x = pixel - y * ACROSS;
-          if (pixel < ACROSS * DOWN && y2 + y < height2 && x2 + x < width2 && column < p.columns)
-            store16(target + (long long)((y2 + y) * width2 + x2 + x) * p.target_stride, half ? result_b : result_a);
-        }
+          for (int n = 0; n < 4; n++)
+#pragma unroll
+            for (int m = 0; m < SIXTEENS / 2; m++) {
+              const uint32 a[4] = {whole[tile][2 * m], whole[tile][2 * m + 1], whole[tile + 1][2 * m], whole[tile + 1][2 * m + 1]};
+              const uint32 low = tile & 2 ? b[n].z : b[n].x, high = tile & 2 ? b[n].w : b[n].y;
+              if (tile == 0) multiply(d[n][m], a[0], a[1], a[2], a[3], low, high, __uint_as_float(bias[n].x), __uint_as_float(bias[n].y));
+              else multiply(d[n][m], a, low, high);
+            }
       }
+#pragma unroll
+      for (int i = 0; i < SIXTEENS; i++)
+#pragma unroll
+        for (int n = 0; n < 4; n++) (&results[i].x)[n] = relu6_pair(d[n][i / 2][i % 2 * 2], d[n][i / 2][i % 2 * 2 + 1]);
+#pragma unroll
+      for (int i = 0; i < SIXTEENS; i++)
+        if ((uint32)(SIXTEENS * g + i - 1 - stored) < (uint32)(ACROSS - stored) && 32 * q + 8 * t < p.columns)
+          store_whole(target + (long long)i * p.target_stride + 32 * q, results[i]);
+    }
+  };
+
+#pragma unroll
+  for (int j = 0; j < TILES1; j++) {
+    const uint4 w0 = reload(&w.depthwise1[j][t][0]);
+#pragma unroll
+    for (int i = 0; i < EACH; i++) near[j][i] = far[j][i] = w0.w;
+  }
+  for (int y = first_row; y <= 2 * y2_end + 1; y++) {
+    advance(y);
+    const int row = y - 1 - 2 * y2;
+    if (row < 0) continue;
+    if (row & 1) {
+      point(false);
+    } else {
+      if (y <= height1) point(true);
+      else end_sums();
+      if (row > 0) store(y2 + row / 2 - 1);
     }
   }
 }
