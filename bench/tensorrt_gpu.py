@@ -1,21 +1,20 @@
-"""The TensorRT engine on a GPU: detections against TensorFlow's recorded ones, commands, errors, timing cache, times.
+"""The TensorRT engine on a GPU: detections against TensorFlow's recorded ones, commands, errors, timing cache, plans.
 
     python bench/tensorrt_gpu.py run MODELS COCO_VAL FOLDER SECONDS [TACTIC,... [JOB,... [AT_ONCE]]]
                               on the GPU: ssdrt with tensorrt, cuda-bindings, pycocotools
-                              LEAN: where tensorrt-lean-cu13 is installed, if it is
     python bench/tensorrt_gpu.py report FOLDER RESULT.json DEVICE
 
-`run` builds the jobs of tensorrt_list.py side by side, a process each (tensorrt_job.py), then times the plans that were
-kept once all is quiet (tensorrt_times.py), and last fills the GPU's memory. Every step is written as it ends, so that
-what does not fit into SECONDS takes nothing with it. JOB: numbers in the list; all by default.
+`run` builds the jobs of tensorrt_list.py, AT_ONCE side by side, a process each (tensorrt_job.py). Every step is written
+as it ends; what has not ended after SECONDS is ended. JOB: numbers in the list; all by default. Afterwards, once all is
+quiet, tensorrt_times.py times the plans that were kept, tensorrt_full.py fills the GPU's memory, and tensorrt_lean.py
+takes the portable plan to a later version.
 
 Builds share the GPU by turns: on an H200 twelve at once at optimisation level 0 took 48 to 97 s each (alone 15), and
-two at level 3 had not ended after 152 s. Level 3 wants the card for itself.
+two at level 3 had not ended after 152 s. Alone, level 3 took 155 s (one busy thread), and 14 s with its timing cache.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -25,23 +24,19 @@ from pathlib import Path
 
 from tensorrt_list import JOBS
 
-TIMES = 75.0
-"""Seconds that the times get, after the builds."""
-
 HERE = Path(__file__).resolve().parent
 
 
 def run(models: Path, coco: Path, folder: Path, seconds: float, tactics: str, jobs: list[int], at_once: int) -> None:
-    """Builds, times, and the full GPU."""
+    """One job after the other, `at_once` at a time, until the time is over."""
     end = time.monotonic() + seconds
     for name in ("lines", "logs", "plans"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
-    last = end - TIMES - 10  # of the builds
     running: dict[int, subprocess.Popen[bytes]] = {}
     waiting = list(jobs)
-    while (waiting or running) and time.monotonic() < last:
-        while waiting and len(running) < at_once and time.monotonic() < last - 30:
+    while (waiting or running) and time.monotonic() < end:
+        while waiting and len(running) < at_once:
             number = waiting.pop(0)
             words = (models, coco, folder, number, tactics)
             with open(folder / "logs" / f"{number:02}.out", "wb") as log:
@@ -55,26 +50,11 @@ def run(models: Path, coco: Path, folder: Path, seconds: float, tactics: str, jo
         for number in ended:
             status = running.pop(number).returncode
             print(f"{end - time.monotonic():5.0f} s left: {JOBS[number].title}: {status}", flush=True)
-        if waiting and not running and time.monotonic() >= last - 30:
-            break
-        time.sleep(0.2)
+        time.sleep(0.1)
     for number, process in running.items():
         print(f"cut: {JOBS[number].title}", flush=True)
         process.kill()
         process.wait()
-    if (folder / "portable.engine").exists() and "LEAN" in os.environ:
-        subprocess.run(
-            [sys.executable, HERE / "tensorrt_lean.py", str(folder)],
-            timeout=25,
-            check=False,
-            env={**os.environ, "PYTHONPATH": f"{os.environ['LEAN']}:{os.environ['PYTHONPATH']}"},
-        )
-    (folder / "built").touch()
-    left = end - time.monotonic() - 10
-    for script, more, limit in (("tensorrt_times.py", [str(left)], left + 10), ("tensorrt_full.py", [], 15)):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run([sys.executable, HERE / script, str(models), str(folder), *more], timeout=limit, check=False)
-    (folder / "ended").touch()
 
 
 def _lines(path: Path) -> list[object]:

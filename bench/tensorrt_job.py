@@ -292,17 +292,16 @@ def again(worker: Worker, engine: Any) -> None:
     worker.build("again, with the timing cache").close()
 
 
-def commands(worker: Worker, engine: Any) -> None:
+def commands(worker: Worker, _engine: Any) -> None:
     """What a user types: build, inspect, detect, eval, and plans that do not belong here."""
     from PIL import Image
 
-    engine.close()
     folder = worker.folder / "commands"
     folder.mkdir()
     graph, photo = folder / "model.pb", folder / "photo.png"
     graph.write_bytes(worker.graph)
     Image.fromarray(next(iter(worker.photos.values()))).save(photo)
-    for precision in ("fp32", "fp16"):
+    for precision, batch in (("fp32", "1:4:8"), ("fp16", "4")):  # the second fills up what has fewer pictures
         ours, bare = folder / f"{precision}.ssdrt", folder / f"{precision}.engine"
         typed(
             worker,
@@ -315,7 +314,7 @@ def commands(worker: Worker, engine: Any) -> None:
             "--level",
             "0",
             "--batch",
-            "1:4:8",
+            batch,
             "-o",
             ours,
             "--save-plan",
@@ -395,9 +394,8 @@ def typed(worker: Worker, *words: Any) -> None:
     )
 
 
-def self_test(worker: Worker, engine: Any) -> None:
+def self_test(worker: Worker, _engine: Any) -> None:
     """What `ssdrt doctor --self-test` prints here."""
-    engine.close()
     typed(worker, "doctor", "--self-test")
 
 
@@ -424,13 +422,18 @@ STEPS = {
 
 def run(models: Path, coco: Path, folder: Path, number: int, tactics: tuple[str, ...]) -> None:
     """Build what the job wants, then its steps."""
-    logging.basicConfig(filename=folder / "logs" / f"{number:02}.txt", level=logging.INFO)
+    everything = 5  # what TensorRT calls verbose: where a build's time goes
+    logging.basicConfig(
+        filename=folder / "logs" / f"{number:02}.txt",
+        level=everything if JOBS[number].cache else logging.INFO,
+        format="%(relativeCreated)d %(message)s",
+    )
     from ssdrt.engines import tensorrt
 
-    tensorrt.BuildOptions = functools.partial(tensorrt.BuildOptions, tactics=tactics)  # for the commands
+    tensorrt.BuildOptions = functools.partial(tensorrt.BuildOptions, tactics=tactics, level=0)  # of commands
     worker = Worker(models, coco, folder, number, tactics)
-    engine = worker.build()
-    if engine is not None:
+    engine = worker.build() if worker.job.options else None
+    if engine is not None or not worker.job.options:
         for name in worker.job.steps:
             worker.attempt(STEPS[name], worker, engine)
     worker.say(step="end")

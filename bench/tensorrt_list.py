@@ -12,7 +12,7 @@ V2, INCEPTION = "ssd_mobilenet_v2_90_od2019", "ssd_inception_v2_90_od2019"
 
 @dataclass(frozen=True)
 class Job:
-    """A build and the steps (functions of tensorrt_job.py) on it.
+    """A build and the steps (functions of tensorrt_job.py) on it; without options, steps that build for themselves.
 
     keep: under which name its plan is kept, and timed once all is quiet. cache: whether the timing cache is used.
     """
@@ -53,7 +53,7 @@ JOBS: tuple[Job, ...] = (
     _timed(COCO, "coco", _Fixed(1, 3)),
     _timed(V1, "v1", _Fixed(64, 3)),
     _timed(V1, "v1", _Fixed(256, 3)),
-    _equal(COCO, "fp32", "commands"),
+    _equal(COCO, "fp32"),
     _equal(COCO, "fp16", "threads", "inspect"),
     Job(
         "portable",
@@ -78,5 +78,10 @@ JOBS: tuple[Job, ...] = (
     _timed("ssdlite_mobilenet_v2_90_od2019", "ssdlite", _Fixed(64, 2)),
     _timed("ssdlite_mobilenet_v3_small_320_90_od2020", "v3small", _Fixed(64, 2)),
     _timed("ssd_mobilenet_v2_fpnlite_256_od2020", "fpnlite", _Fixed(64, 2)),
-    Job("doctor", COCO, "fp32", {"level": 0}, ("self_test",)),
+    Job("doctor", COCO, "", {}, ("self_test",)),
+    _timed(V1, "v1", _Fixed(1, 1), ("again",), cache=True),
+    _timed(V1, "v1", _Fixed(256, 1)),
+    _timed(V1, "v1", _Fixed(64, 1)),
+    _timed(COCO, "coco", _Fixed(1, 1)),
+    Job("commands", COCO, "", {}, ("commands",)),
 )
