@@ -87,6 +87,7 @@ class Worker:
     def build(self, label: str = "") -> Any:
         """The job's plan at work, self-checked; None when it fails, with a line that says why."""
         from ssdrt.engines.selfcheck import check_itself
+        from ssdrt.engines.tensorrt import builder
         from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan
         from ssdrt.engines.tensorrt.library import find_library
         from ssdrt.engines.tensorrt.runtime import load_engine
@@ -95,6 +96,11 @@ class Worker:
         options = {"tactics": self.tactics, **self.job.options}
         if self.job.cache:
             options["timing_cache"] = str(self.folder / f"timing{JOBS.index(self.job)}.cache")
+        if self.job.scores_alone:
+            builder.candidate_count = lambda _model, _options: 0
+        if self.job.half:
+            builder._Network = half(builder._Network)
+            options["flags"] = ("PREFER_PRECISION_CONSTRAINTS",)
         words = {
             "step": "build",
             "graph": self.job.graph,
@@ -102,6 +108,10 @@ class Worker:
             "label": label,
             "options": str(self.job.options),
         }
+        scales: dict[str, float] = {}
+        if self.job.precision == "int8":
+            scales = measured_scales(self.model, np.stack([np.rint(one) for one in _network_inputs(self)]))
+            options["scales"] = tuple(scales.items())
         model, start = self.model, time.monotonic()
         try:
             plan = build_plan(find_library(), model, self.job.precision, BuildOptions(**options))
@@ -111,12 +121,42 @@ class Worker:
             self.say(**words, seconds=round(seconds, 2), megabytes=round(len(plan) / 1e6, 1))
             engine = load_engine(model, plan, 2)
             checked = time.monotonic()
-            differences = check_itself(model, engine, self.job.precision)
+            differences = check_itself(model, engine, self.job.precision, scales=scales)
             self.say(step="self-check", differences=differences, seconds=round(time.monotonic() - checked, 1))
         except SsdrtError as error:
             self.say(**words, after=round(time.monotonic() - start, 2), failed=str(error)[:1200])
             return None
         return engine
+
+
+def half(network: Any) -> Any:
+    """A `builder._Network` whose convolutions are wanted in float16: TensorRT 8 tries no others then."""
+
+    class Half(network):  # type: ignore[misc]
+        def __init__(self, library: Any, onnx: bytes) -> None:
+            super().__init__(library, onnx)
+            for layer in (self.network.get_layer(index) for index in range(self.network.num_layers)):
+                if layer.type == library.api.LayerType.CONVOLUTION:
+                    layer.precision = library.api.float16
+
+    return Half
+
+
+def measured_scales(model: Any, pixels: Any) -> dict[str, float]:
+    """For int8: the largest magnitude of each value that a convolution reads, on the recorded photos."""
+    from ssdrt.engines.reference import ReferenceEngine, run_layer
+    from ssdrt.model import Conv, DepthwiseConv
+
+    largest: dict[str, float] = {}
+
+    def run(layer: Any, *inputs: Any) -> Any:
+        if isinstance(layer, (Conv, DepthwiseConv)):
+            name = layer.inputs[0]
+            largest[name] = max(largest.get(name, 0.0), float(np.abs(inputs[0]).max()))
+        return run_layer(layer, *inputs)
+
+    ReferenceEngine(model, run).infer(pixels)
+    return {name: value / 127 for name, value in largest.items()}
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------

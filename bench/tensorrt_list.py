@@ -15,6 +15,7 @@ class Job:
     """A build and the steps (functions of tensorrt_job.py) on it; without options, steps that build for themselves.
 
     keep: under which name its plan is kept, and timed once all is quiet. cache: whether the timing cache is used.
+    scores_alone: the plan ends with the scores. half: its convolutions are tried in float16 alone.
     """
 
     title: str
@@ -24,6 +25,8 @@ class Job:
     steps: tuple[str, ...] = ()
     keep: str = ""
     cache: bool = False
+    scores_alone: bool = False
+    half: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,4 +87,15 @@ JOBS: tuple[Job, ...] = (
     _timed(V1, "v1", _Fixed(64, 1)),
     _timed(COCO, "coco", _Fixed(1, 1)),
     Job("commands", COCO, "", {}, ("commands",)),
+    _equal(COCO, "int8", "inspect"),
+    Job(
+        "v1 batch 256 level 2, scores alone",
+        V1,
+        "fp16",
+        _Fixed(256, 2).options(),
+        ("inspect",),
+        "v1_b256_l2_scores",
+        scores_alone=True,
+        half=True,
+    ),
 )

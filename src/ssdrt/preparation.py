@@ -211,8 +211,9 @@ def build(model: SsdModel, engine: str, precision: str, graph: bytes, options: O
     """
     module = engine_module(engine)
     offered = module.precisions()
-    if precision != "auto" and precision not in offered:
-        raise EngineError(f"engine {engine} does not compute in {precision} here; it does in {', '.join(offered)}")
+    named = (*offered, *getattr(module, "ASKED", ()))
+    if precision not in ("auto", *named):
+        raise EngineError(f"engine {engine} does not compute in {precision} here; it does in {', '.join(named)}")
     kept = graph if model.preprocessing.resizer.value.kind != "fixed_shape" else b""
     fingerprint = module.fingerprint()
     chosen_options = _complete(options or {}, engine, fingerprint)

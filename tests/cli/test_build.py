@@ -41,3 +41,11 @@ def test_precision_is_chosen_with_a_reason(ssdrt, tmp_path):
     _, out, _ = ssdrt("build", GRAPH, "-o", tmp_path / "demo.ssdrt", "--engine", "openvino")
     assert out.splitlines()[1].startswith("precision  ")
     assert out.splitlines()[1].endswith(")")
+
+
+def test_scales_are_read_for_tensorrt_alone(ssdrt, tmp_path):
+    scales = tmp_path / "scales.json"
+    words = ("build", GRAPH, "-o", tmp_path / "demo.ssdrt", "--engine", "reference", "--scales", scales)
+    assert ssdrt(*words)[2].startswith(f"ssdrt: {scales}: these scales cannot be read: ")
+    scales.write_text('{"image": 0.01}')
+    assert ssdrt(*words)[2] == "ssdrt: engine reference has no option 'scales'; it has none\n"

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from int8_scales import measured_scales
 from ssdrt.engines.reference import ReferenceEngine
-from ssdrt.engines.selfcheck import check_itself, rounded, rounding
+from ssdrt.engines.selfcheck import check_itself, rounded, rounding, sample_pixels
 from ssdrt.errors import EngineError
 from ssdrt.model import DepthwiseConv
 from ssdrt.postprocess import decode_boxes, non_max_suppression
@@ -44,13 +45,27 @@ def test_a_right_plan_passes():
     assert 0 < max(score, box) < 2e-2
 
 
-def test_the_layer_to_suspect_is_named():
+def test_what_int8_costs_is_allowed():
     model = tiny_ssd()
+    scales = measured_scales(model, sample_pixels(model))
+    engine = ReferenceEngine(model, rounding("int8", scales))
+    assert max(check_itself(model, engine, "int8", scales=scales)) > 1e-4
+    other = ReferenceEngine(with_larger_weights(model), rounding("int8", scales))
+    with pytest.raises(EngineError, match=r"layer '.*' loses most by rounding.*leave the scale of what it reads out"):
+        check_itself(model, other, "int8", scales=scales)
+
+
+def with_larger_weights(model):
     layers = tuple(
         replace(layer, weights=layer.weights * 1e5) if isinstance(layer, DepthwiseConv) else layer
         for layer in model.layers
     )
-    other = ReferenceEngine(replace(model, layers=layers))
+    return replace(model, layers=layers)
+
+
+def test_the_layer_to_suspect_is_named():
+    model = tiny_ssd()
+    other = ReferenceEngine(with_larger_weights(model))
     with pytest.raises(EngineError, match=r"does not compute this network: scores differ.*take fp32"):
         check_itself(model, other, "fp16")
     with pytest.raises(EngineError, match=r"ssdrt doctor --self-test"):

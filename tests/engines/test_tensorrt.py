@@ -1,11 +1,13 @@
 """The TensorRT engine without a GPU: plans and their headers, lanes on stand-ins, and NVIDIA's own builder for RTX."""
 
 import logging
+import re
 import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,13 +19,14 @@ from gpu_stand_in import (
     stand_in_library,
     stand_in_plan,
 )
+from int8_scales import measured_scales
 from ssdrt.engines import reference, tensorrt
 from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan, network_bytes
 from ssdrt.engines.tensorrt.inspection import read_layers
 from ssdrt.engines.tensorrt.library import Messages, find_library, open_library
 from ssdrt.engines.tensorrt.plan_file import check_plan, pack, read_header, unpack
-from ssdrt.engines.tensorrt.runtime import check_facts
-from ssdrt.errors import EngineError
+from ssdrt.engines.tensorrt.runtime import TensorrtEngine, check_facts
+from ssdrt.errors import EngineError, ModelError
 from ssdrt.pipeline import detect_pictures, graph_parameters
 from ssdrt.postprocess import NmsParameters
 from tiny_ssd import CLASSES, HEIGHT, WIDTH, tiny_pixels, tiny_ssd
@@ -66,6 +69,28 @@ def test_a_portable_plan_runs_on_later_versions_too():
     check_plan(plan_bytes(b"network"), "tensorrt", "10.16.1.11", portable=True)
     with pytest.raises(EngineError, match="runs on its own only"):
         check_plan(plan_bytes(b"network"), "tensorrt", "8.5.2.2", portable=True)
+
+
+@pytest.mark.parametrize(
+    ("told", "advice"),
+    [
+        ("Error Code 1: Cuda Runtime (out of memory)", "the GPU's memory is full"),
+        ("Error Code 2: OutOfMemory (no further information)", "the GPU's memory is full"),
+        ("Error Code 4: expecting compute 8.9 got compute 9.0", "built for stand-in, this is stand-in: build the"),
+    ],
+)
+def test_why_a_plan_does_not_load_decides_what_to_do(told, advice):
+    device = StandInDevice()
+    library = stand_in_library(device)
+    facts, plan = unpack(stand_in_plan(tiny_ssd()))
+
+    def refuse(_plan):
+        library.messages.add(told)
+
+    runtime = SimpleNamespace(deserialize_cuda_engine=refuse)
+    library.api.Runtime = lambda _logger: runtime
+    with pytest.raises(EngineError, match=re.escape(advice)):
+        TensorrtEngine(library, device, tiny_ssd(), facts, plan, 1)
 
 
 def test_facts_travel_with_a_plan():
@@ -263,6 +288,15 @@ def test_rtx_builds_every_kind_of_layer_for_every_card(precision, batch):
 def test_rtx_builds_bf16_and_uint8():
     for precision, pixels in (("bf16", "float32"), ("fp16", "uint8")):
         build_plan(rtx(), tiny_ssd(), precision, BuildOptions(pixels=pixels, gpus=("SM89",)))
+
+
+@pytest.mark.parametrize("batch", [(1, 1, 1), (1, 2, 4)])
+def test_rtx_builds_int8(batch):
+    scales = tuple(measured_scales(tiny_ssd(), tiny_pixels(1)).items())
+    for pixels in ("float32", "uint8"):
+        build_plan(rtx(), tiny_ssd(), "int8", BuildOptions(batch=batch, pixels=pixels, gpus=CARDS, scales=scales))
+    with pytest.raises(ModelError, match="int8 needs the scales"):
+        build_plan(rtx(), tiny_ssd(), "int8", BuildOptions(batch=batch, gpus=CARDS))
 
 
 def test_outputs_have_fixed_shapes_but_for_the_batch():

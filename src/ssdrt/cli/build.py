@@ -31,13 +31,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--workspace", type=positive, metavar="MB", help="memory that a layer may use while it runs")
     group.add_argument("--portable", action="store_true", help="for other cards from Ampere on and later versions too")
     group.add_argument("--dla", type=int, metavar="CORE", help="on this DLA core of a Jetson")
+    group.add_argument("--scales", metavar="FILE", help="JSON of the scales of layers' values, for --precision int8")
     group.add_argument("--save-plan", metavar="OUT.engine", help="write the bare plan for trtexec, DeepStream, Triton")
 
 
 def engine_options(args: Namespace) -> dict[str, Any]:
     """What was chosen of the options of an engine's build."""
+    from ssdrt.network.int8 import read_scales
+
     names = ("batch", "pixels", "level", "workspace", "portable", "dla")
-    return {name: getattr(args, name) for name in names if getattr(args, name) not in (None, False)}
+    options = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, False)}
+    return {**options, "scales": tuple(sorted(read_scales(args.scales).items()))} if args.scales else options
 
 
 def run(args: Namespace) -> int:

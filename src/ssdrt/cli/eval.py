@@ -82,6 +82,8 @@ def _choices(engines: list[str], precisions: list[str] | None) -> list[tuple[str
 
     names = [pick_engine(engine, precision) for engine in engines for precision in precisions or ("auto",)]
     offered = {name: engine_module(name).precisions() for name in names}
+    for name in offered:  # what is not tried unasked, as int8
+        offered[name] += tuple(set(precisions or ()) & set(getattr(engine_module(name), "ASKED", ())))
     known = ", ".join(f"{name} in {' and '.join(names)}" for name, names in offered.items())
     for precision in precisions or ():
         if not any(precision in names for names in offered.values()):

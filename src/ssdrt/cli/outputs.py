@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ssdrt.model import LabelMap
     from ssdrt.sinks.base import Sink
 
-INPUTS = ("model", "labels", "records", "video", "input", "init", "test", "annotations", "preprocessor")
+INPUTS = ("model", "labels", "scales", "records", "video", "input", "init", "test", "annotations", "preprocessor")
 """Arguments that name what a command reads, one or several."""
 
 

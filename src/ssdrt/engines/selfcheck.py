@@ -10,12 +10,13 @@ import numpy as np
 
 from ssdrt.engines.base import DetectingEngine, Found
 from ssdrt.errors import EngineError
-from ssdrt.model import IMAGE, Floats, SsdModel
+from ssdrt.model import IMAGE, Conv, DepthwiseConv, Floats, SsdModel
+from ssdrt.network.int8 import Scales, whole_values, whole_weights
 from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression
 from ssdrt.preprocess import clip_window, resized_size
 
-SCORE = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 2e-2, "bf16": 8e-2}
-BOX = {"fp32": 2e-3, "tf32": 1e-2, "fp16": 2e-2, "bf16": 8e-2}
+SCORE = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 2e-2, "bf16": 8e-2, "int8": 8e-2}
+BOX = {"fp32": 2e-3, "tf32": 1e-2, "fp16": 2e-2, "bf16": 8e-2, "int8": 8e-2}
 """What the scores, and the corners of boxes that some score takes above LIKELY, may differ by; corners in units of the
 network input. Trained networks stay far below (fp16: 0.002)."""
 
@@ -38,13 +39,14 @@ class Network(Protocol):
 
 
 def check_itself(
-    model: SsdModel, engine: Network, precision: str, detecting: Sequence[int] = ()
+    model: SsdModel, engine: Network, precision: str, detecting: Sequence[int] = (), scales: Scales | None = None
 ) -> tuple[float, float]:
     """(score, box): the largest differences of two sample pictures' predictions.
 
     Parameters
     ----------
     detecting: batch sizes at which `engine.detect` is compared, too, for an engine that has kernels of its own there.
+    scales: of an int8 plan.
 
     Raises
     ------
@@ -59,13 +61,14 @@ def check_itself(
     limits = SCORE[precision], BOX[precision]
     fault = _fault(model, (score, box), found, expected, limits)
     if fault and precision != "fp32":
-        natural = _differences(model, ReferenceEngine(model, rounding(precision)).infer(pixels), expected)
+        run = rounding(precision, scales)
+        natural = _differences(model, ReferenceEngine(model, run).infer(pixels), expected)
         limits = max(limits[0], AMPLIFIED * natural[0]), max(limits[1], AMPLIFIED * natural[1])
         fault = _fault(model, (score, box), found, expected, limits)
     if fault:
         raise EngineError(
             f"the plan that was built does not compute this network: {fault} ({precision} allows {limits[0]:.2g} and "
-            f"{limits[1]:.2g} here); {suspect(model, pixels[:1], precision)}"
+            f"{limits[1]:.2g} here); {suspect(model, pixels[:1], precision, scales)}"
         )
     return score, box
 
@@ -143,14 +146,20 @@ def _differences(model: SsdModel, found: tuple[Floats, Floats], expected: tuple[
     return float(score), float(box)
 
 
-def rounding(precision: str) -> Callable[..., Floats]:
-    """`reference.run_layer` on rounded weights, its values rounded."""
+def rounding(precision: str, scales: Scales | None = None) -> Callable[..., Floats]:
+    """`reference.run_layer` on rounded weights and values; of int8 those of convolutions alone."""
     from ssdrt.engines.reference import run_layer
 
     def run(layer: Any, *inputs: Floats) -> Floats:
+        if precision == "int8":
+            scale = (scales or {}).get(layer.inputs[0]) if isinstance(layer, (Conv, DepthwiseConv)) else None
+            if scale is None:
+                return run_layer(layer, *inputs)
+            whole, steps = whole_weights(layer)
+            return run_layer(replace(layer, weights=whole * steps), whole_values(inputs[0], scale))
         held = {name: getattr(layer, name) for name in ("weights", "bias") if hasattr(layer, name)}
         narrow = replace(layer, **{name: rounded(values, precision) for name, values in held.items()})
-        return rounded(run_layer(narrow, *inputs), precision)
+        return rounded(run_layer(narrow, *(rounded(one, precision) for one in inputs)), precision)
 
     return run
 
@@ -172,7 +181,7 @@ def sample_pixels(model: SsdModel) -> Floats:
     return pixels
 
 
-def suspect(model: SsdModel, pixels: Floats, precision: str) -> str:
+def suspect(model: SsdModel, pixels: Floats, precision: str, scales: Scales | None) -> str:
     """Which layer to look at: the one whose values suffer most when they are rounded, by the size of its own error."""
     if precision == "fp32":
         return (
@@ -181,18 +190,19 @@ def suspect(model: SsdModel, pixels: Floats, precision: str) -> str:
     from ssdrt.engines.reference import normalise, run_layer
 
     values: dict[str, Floats] = {IMAGE: normalise(pixels, model.preprocessing.normalisation.value)}
-    narrow = rounding(precision)
+    narrow = rounding(precision, scales)
     worst, name = 0.0, model.layers[0].name
     for layer in model.layers:
         inputs = [values[one] for one in layer.inputs]
         exact = run_layer(layer, *inputs)
-        found = narrow(layer, *(rounded(one, precision) for one in inputs))
+        found = narrow(layer, *inputs)
         size = float(np.sqrt(np.mean(exact**2))) or 1.0
         error = float(np.abs(found - exact).max()) / size if np.isfinite(found).all() else np.inf
         if error > worst:
             worst, name = error, layer.name
         values[layer.name] = exact
-    return f"layer {name!r} loses most by rounding (its largest error is {worst:.2g} of its values); take fp32"
+    way = "leave the scale of what it reads out, or take fp16" if precision == "int8" else "take fp32"
+    return f"layer {name!r} loses most by rounding (its largest error is {worst:.2g} of its values); {way}"
 
 
 def rounded(values: Floats, precision: str) -> Floats:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ssdrt.errors import ModelError
 from ssdrt.model import IMAGE, SsdModel
+from ssdrt.network.int8 import Scales, check_scales
 from ssdrt.network.layers import write_layer
 from ssdrt.network.onnx_file import IR_VERSIONS, OnnxGraph, Port
 from ssdrt.network.tail import window_ports, write_candidates, write_detections, write_heads, write_scores
@@ -22,6 +23,7 @@ def build_onnx(
     candidates: int = 0,
     opset: int = 17,
     batch: int | None = None,
+    scales: Scales | None = None,
 ) -> bytes:
     """The network as an ONNX file: pixels in, normalisation inside.
 
@@ -38,10 +40,12 @@ def build_onnx(
         network input, or of its part `window`, an input of the file when the model pads pictures.
     opset: 11 to 22, which is the first with convolutions of bfloat16.
     batch: b, or None to leave it free.
+    scales: of the values that convolutions read in int8 (QuantizeLinear, DequantizeLinear); opset 13 and "float32".
 
     Raises
     ------
-    ModelError: the opset is not written here, a layer has no ONNX form, or the detections need soft NMS.
+    ModelError: the opset is not written here, a layer has no ONNX form, the detections need soft NMS, or a scale is
+    of no value that a convolution reads.
     """
     if opset not in IR_VERSIONS:
         raise ModelError(f"ONNX opset {opset} cannot be written; use {min(IR_VERSIONS)} to {max(IR_VERSIONS)}")
@@ -51,6 +55,9 @@ def build_onnx(
     graph = OnnxGraph(inputs)
     image = _write_normalisation(graph, model, pixels, floats)
     graph.floats = floats
+    if scales is not None:
+        check_scales(model, scales)
+        graph.scales = scales
     for layer in model.layers:
         write_layer(graph, layer, tuple(image if name == IMAGE else name for name in layer.inputs))
     write_heads(graph, model)

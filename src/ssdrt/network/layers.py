@@ -28,7 +28,8 @@ from ssdrt.model import (
     Pad,
     Resize,
 )
-from ssdrt.network.onnx_file import OnnxGraph
+from ssdrt.network.int8 import whole_weights
+from ssdrt.network.onnx_file import OnnxGraph, Operand
 
 Inputs = tuple[str, ...]
 
@@ -49,10 +50,31 @@ def write_layer(graph: OnnxGraph, layer: Layer, inputs: Inputs) -> None:
 
 def conv(graph: OnnxGraph, layer: Conv, inputs: Inputs) -> None:
     """Weights (kh, kw, in, out) become (out, in, kh, kw)."""
-    weights = layer.weights.transpose(3, 2, 0, 1)
+    _convolution(graph, layer, inputs, lambda weights: weights.transpose(3, 2, 0, 1), 1)
+
+
+def depthwise_conv(graph: OnnxGraph, layer: DepthwiseConv, inputs: Inputs) -> None:
+    """Weights (kh, kw, channels, multiplier) become (channels * multiplier, 1, kh, kw), in `channels` groups."""
+    height, width, channels, multiplier = layer.weights.shape
+    shape = (channels * multiplier, 1, height, width)
+    _convolution(graph, layer, inputs, lambda weights: weights.transpose(2, 3, 0, 1).reshape(shape), channels)
+
+
+def _convolution(
+    graph: OnnxGraph, layer: Conv | DepthwiseConv, inputs: Inputs, turn: Callable[[Any], Any], group: int
+) -> None:
+    """In int8, where the value that it reads has a scale."""
+    (value,) = inputs
+    weights: Operand = turn(layer.weights)
+    scale = graph.scales.get(layer.inputs[0])
+    if scale is not None:
+        step, zero = np.array(scale, np.float32), np.array(0, np.int8)
+        value = graph("DequantizeLinear", graph("QuantizeLinear", value, step, zero), step, zero)
+        whole, steps = whole_weights(layer)
+        weights = graph("DequantizeLinear", turn(whole), steps.reshape(-1), np.zeros(steps.size, np.int8), axis=0)
     graph(
         "Conv",
-        *inputs,
+        value,
         weights,
         layer.bias,
         name=layer.name,
@@ -60,23 +82,7 @@ def conv(graph: OnnxGraph, layer: Conv, inputs: Inputs) -> None:
         strides=layer.strides,
         pads=layer.pads,
         dilations=layer.dilations,
-    )
-
-
-def depthwise_conv(graph: OnnxGraph, layer: DepthwiseConv, inputs: Inputs) -> None:
-    """Weights (kh, kw, channels, multiplier) become (channels * multiplier, 1, kh, kw), in `channels` groups."""
-    height, width, channels, multiplier = layer.weights.shape
-    graph(
-        "Conv",
-        *inputs,
-        layer.weights.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width),
-        layer.bias,
-        name=layer.name,
-        kernel_shape=(height, width),
-        strides=layer.strides,
-        pads=layer.pads,
-        dilations=layer.dilations,
-        group=channels,
+        group=group,
     )
 
 

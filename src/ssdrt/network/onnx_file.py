@@ -7,7 +7,7 @@ copied again at each level of nesting.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,9 @@ Attribute = int | float | str | tuple[int, ...] | Array
 IR_VERSIONS = {11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10}
 """Opsets that can be written, and the oldest file format (IR version) that holds each."""
 
-DATA_TYPES = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "bfloat16": 16}
+DATA_TYPES = {
+    "float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "bfloat16": 16,
+}  # fmt: skip
 _FLOAT, _INT, _STRING, _TENSOR, _INTS = 1, 2, 3, 4, 7  # AttributeProto.AttributeType
 
 
@@ -43,11 +45,13 @@ class OnnxGraph:
     scope: prefix of the names of values that get no name of their own; a colon, which no TensorFlow node name holds,
     keeps them apart from those that do.
     floats: type that float32 constants are written in, "float32", "float16" or "bfloat16"; of an empty one it is kept.
+    scales: of the values that convolutions read in int8.
     """
 
     def __init__(self, inputs: Sequence[Port]) -> None:
         self.scope = ""
         self.floats = "float32"
+        self.scales: Mapping[str, float] = {}
         self._inputs = inputs
         self._names = {port.name for port in inputs}
         self._nodes: list[bytes] = []

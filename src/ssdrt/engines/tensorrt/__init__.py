@@ -21,6 +21,9 @@ from ssdrt.progress import progress
 AUTO = ("fp32", "fp16")
 """Precisions that `auto` compares: each build takes minutes."""
 
+ASKED = ("int8",)
+"""Precisions that need an option of their own: int8 the scales."""
+
 OPTIONS = BuildOptions.__dataclass_fields__.keys()
 
 
@@ -67,7 +70,7 @@ def build(model: SsdModel, precision: str, **options: Any) -> bytes:
         plan = build_plan(library, model, precision, BuildOptions(**options), advance)
     engine = load_engine(model, plan, 1)
     try:
-        check_itself(model, engine, precision)
+        check_itself(model, engine, precision, scales=dict(options.get("scales", ())))
     finally:
         engine.close()
     return plan

@@ -27,9 +27,10 @@ MOST_CANDIDATES = 3840
 """What a TopK of TensorRT hands over at most, in every version."""
 
 FLOATS: dict[str, Literal["float32", "float16", "bfloat16"]] = {
-    "fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16",
+    "fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "float32",
 }  # fmt: skip
-"""Precision -> type of the network's body. It is in the file that TensorRT reads; 8.6 gets float32 and a flag."""
+"""Precision -> type of the network's body. It is in the file that TensorRT reads; 8.6 gets float32 and a flag.
+int8 is written into the network, and what has no scale stays as it is (8.6 may take float16 for it)."""
 
 Advance = Callable[[int], None]
 """Takes the number of steps that the builder has done since the last call; of seconds where it does not say (8.6)."""
@@ -45,6 +46,7 @@ class BuildOptions:
     workspace: MB that a layer may use while it runs, 0: as TensorRT likes. portable: runs on other cards from Ampere
     on, and on later versions. dla: number of the core, -1: none. flags: names of BuilderFlag. tactics: names of
     TacticSource, if not all. gpus: names of ComputeCapability (TensorRT for RTX). timing_cache: a file, "" for none.
+    scales: (name, scale) of the values that convolutions read, for int8 (`network.int8.read_scales`).
     """
 
     batch: tuple[int, int, int] = (1, 1, 1)
@@ -58,6 +60,7 @@ class BuildOptions:
     tactics: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
     timing_cache: str = ""
+    scales: tuple[tuple[str, float], ...] = ()
 
 
 def candidate_count(model: SsdModel, options: BuildOptions) -> int:
@@ -82,6 +85,7 @@ def network_bytes(library: Library, model: SsdModel, precision: str, options: Bu
         candidates=count,
         opset=22 if floats == "bfloat16" else 17,  # 8.6 reads 17; the first with convolutions of bfloat16
         batch=most if least == most else None,
+        scales=dict(options.scales) if precision == "int8" else None,
     )
 
 
@@ -172,6 +176,8 @@ def _config(library: Library, network: _Network, precision: str, options: BuildO
     if not library.typed and precision == "fp16":
         # No constraints: with float32 asked for in decoding and scores, 8.6.0 has no implementation of them (H200).
         flags.append("FP16")
+    if not library.typed and precision == "int8":
+        flags += ["INT8", "FP16"]
     if options.portable and not library.is_rtx:
         flags.append("VERSION_COMPATIBLE")  # before EXCLUDE_LEAN_RUNTIME, which is refused without it
         config.hardware_compatibility_level = api.HardwareCompatibilityLevel.AMPERE_PLUS

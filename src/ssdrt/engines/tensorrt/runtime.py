@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import queue
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -82,10 +83,13 @@ class TensorrtEngine:
         library.messages.take()
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise EngineError(
-                f"TensorRT does not load this plan ({library.messages.take()}); it was built for {facts.gpu or 'RTX'}, "
-                f"this is {device.name}: build the model again here"
+            told = library.messages.take()
+            way = (
+                "the GPU's memory is full: end other programs on it, or build for fewer pictures at once"
+                if re.search("out ?of ?memory", told, re.IGNORECASE)
+                else f"it was built for {facts.gpu or 'RTX'}, this is {device.name}: build the model again here"
             )
+            raise EngineError(f"TensorRT does not load this plan ({told}); {way}")
         self._ports = _ports(library, self._engine)
         self._lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
         self._all = [_Lane(library, device, self._engine, self._ports, facts.batch) for _ in range(streams)]
