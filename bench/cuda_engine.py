@@ -25,7 +25,7 @@ import numpy as np
 from ssdrt.detector import Detector
 from ssdrt.engines import cuda
 from ssdrt.engines.cuda import ends, stem
-from ssdrt.engines.cuda.driver import DeviceMemory, checked
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, checked
 from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, Separable
 from ssdrt.graph import read_graph
 from ssdrt.pipeline import graph_parameters
@@ -192,7 +192,7 @@ def batch_time(engine, batch: int, threshold: float = 0.3, repeats: int = 10) ->
 
 def biased(model, wanted: int):
     """The model with class biases lowered by one number, so that so many candidates of a picture exceed 0.3."""
-    engine = cuda.load(model, cuda.build(model, "fp16"), "fp16", 1)
+    engine = cuda.load(model, cuda.build_for(model, Gpu().device()), "fp16", 1)
     _, scores = engine.infer(noise(engine, 256)[:8].astype(np.float32))
     engine.close()
     logits = np.sort((np.log(scores) - np.log1p(-scores)).ravel())[::-1]

@@ -1,24 +1,29 @@
 """Our engine and its peers on one card in one run, in turns: TensorRT, torch.compile, JAX.
 
     python bench/cuda_peers.py RESULT.json MODELS [--seconds 140] [--plans FOLDER --tensorrt "COMMAND"] [--rows 0,1,2]
+                               [--without KIND,...]
 
 MODELS has graphs.json and unpack.py. Every contender is a process that gets ready and then measures a round each time
 it is told to, one at a time; what uses the GPU while getting ready takes a lock. COMMAND starts a Python that has
 tensorrt and ssdrt; FOLDER has plans named ROW_bBATCH_*.plan. A contender that cannot run, or is not ready in time, is
-said in its row. RESULT.json is written after every row.
+said in its row. RESULT.json is written after every row. LATE contenders start once all rows are measured, and are then
+measured in turns with ours, if time is left.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import json
 import os
+import pickle
 import select
 import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -40,7 +45,8 @@ ROWS = (
 INCLUDES = {
     "ssdrt": "bytes on the GPU to detections there, exact NMS; class biases lowered to about 500 candidates above 0.3",
     "ssdrt, graph's biases": "the same with the graph's own random class biases",
-    "torch": "bytes on the GPU to raw heads there, torch.compile (inductor, CUDA graph, cudnn.benchmark), no NMS",
+    "torch": "bytes on the GPU to raw heads there, torch.compile (channels last, cudnn.benchmark, CUDA graph), no NMS",
+    "torch, max-autotune": "the same in mode max-autotune",
     "jax": "bytes on the GPU to raw heads there, jax.jit, no NMS",
     "tensorrt": "bytes on the GPU to what the plan gives (the candidates of a picture), a CUDA graph, no NMS",
 }
@@ -48,9 +54,11 @@ HOST = {
     "ssdrt": "picture in pinned memory to detections on the host, exact NMS",
     "ssdrt, graph's biases": "the same",
     "torch": "picture in pinned memory, copied, raw heads on the GPU waited for; no NMS, no copy back",
+    "torch, max-autotune": "the same",
     "jax": "picture in ordinary memory, raw heads on the GPU waited for; no NMS, no copy back",
     "tensorrt": "picture in pinned memory to the candidates on the host, a CUDA graph with both copies; no NMS",
 }
+LATE = ("torch, max-autotune",)
 ROUNDS = 7
 LOCK = Path(tempfile.gettempdir()) / "ssdrt_peers.lock"
 
@@ -63,6 +71,7 @@ def main() -> None:
     parser.add_argument("--plans", type=Path)
     parser.add_argument("--tensorrt", default="")
     parser.add_argument("--rows", default="")
+    parser.add_argument("--without", default="")
     parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.contender:
@@ -74,68 +83,87 @@ def main() -> None:
     report = {"command": " ".join(sys.argv), "includes": INCLUDES, "host_to_host": HOST, "rows": []}
     started = [(row, start(row, args)) for row in rows]
     patience = end - 4 * len(started)  # for the rounds; nothing is measured while others get ready
-    ready = [
-        {kind: one if isinstance(one, dict) else one.wait_until_ready(patience) for kind, one in contenders.items()}
-        for _, contenders in started
-    ]
-    for (_, contenders), facts in zip(started, ready, strict=True):
-        for kind, one in contenders.items():
-            if "failed" in facts[kind] and not isinstance(one, dict):
-                one.end()
-    for ((name, graph, batch), contenders), facts in zip(started, ready, strict=True):
+    ready = [wait(contenders, patience) for _, contenders in started]
+    kept = []
+    for (row, contenders), facts in zip(started, ready, strict=True):
+        name, graph, batch = row
         line: dict = {"row": name, "graph": graph, "batch": batch, **facts}
-        alive = {kind: one for kind, one in contenders.items() if "ready" in line[kind]}
-        samples: dict = {kind: {} for kind in alive}
-        for _ in range(ROUNDS):
-            for kind, one in alive.items():
-                for what, values in one.ask(20.0).items():
-                    samples[kind].setdefault(what, []).extend(values)
-        for kind, measured in samples.items():
-            for what, values in measured.items():
-                if values:
-                    line[kind][what] = [round(float(np.percentile(values, q)), 1) for q in (50, 99)]
-            if "us" in line[kind]:
-                line[kind]["pictures_a_second"] = round(batch / line[kind]["us"][0] * 1e6)
-        for what in ("us", "host_us"):
-            others = {
-                kind: line[kind][what][0] for kind in alive if not kind.startswith("ssdrt") and what in line[kind]
-            }
-            if others and what in line.get("ssdrt", {}):
-                best = min(others, key=others.__getitem__)
-                line[f"times_the_best_peer_{what}"] = [best, round(others[best] / line["ssdrt"][what][0], 2)]
-        for one in contenders.values():
-            if not isinstance(one, dict):
-                one.end()
         report["rows"].append(line)
+        measure(line, {kind: one for kind, one in contenders.items() if "ready" in facts[kind]})
+        for kind, one in contenders.items():
+            if kind == "ssdrt" and is_large(row) and "ready" in facts[kind]:
+                kept.append((line, row, one))
+            elif not isinstance(one, dict):
+                one.end()
         args.result.write_text(json.dumps(report, indent=1))
         print(json.dumps(line), flush=True)
+    left = args.without.split(",")
+    late = [{kind: contender(kind, row, args) for kind in LATE if kind not in left} for _, row, _ in kept]
+    ready = [wait(contenders, end - 3) for contenders in late]
+    for (line, _, own), contenders, facts in zip(kept, late, ready, strict=True):
+        alive = {kind: one for kind, one in contenders.items() if "ready" in facts[kind]}
+        line["later"] = {"batch": line["batch"], "ssdrt": {}, **facts}
+        if alive:
+            measure(line["later"], {"ssdrt": own, **alive})
+        args.result.write_text(json.dumps(report, indent=1))
+        print(json.dumps(line["later"]), flush=True)
+        for one in (own, *contenders.values()):
+            one.end()
+
+
+def is_large(row: tuple[str, str, int]) -> bool:
+    """Whether the row is one of those that stand in the text; of the others, only what is quick to get ready."""
+    return row[0] == "v1" and row[2] != 64
 
 
 def start(row: tuple[str, str, int], args: argparse.Namespace) -> dict:
     """The contenders of a row, getting ready; or why there is none."""
-    name, graph, batch = row
-    here = [sys.executable, __file__, str(args.result), str(args.models)]
-    found: dict = {}
-    for kind in ("ssdrt", "ssdrt, graph's biases", "torch", *(("jax",) if name == "v1" and batch != 64 else ())):
-        if kind == "ssdrt, graph's biases" and (name != "v1" or batch == 64):
-            continue
-        found[kind] = Contender([*here, "--contender", kind, graph, str(batch)])
-    plans = sorted(args.plans.glob(f"{name}_b{batch}_*.plan")) if args.plans else []
+    kinds = ("ssdrt", "ssdrt, graph's biases", "torch", "jax") if is_large(row) else ("ssdrt", "torch")
+    left = args.without.split(",")
+    found = {kind: contender(kind, row, args) for kind in kinds if kind not in left}
+    plans = sorted(args.plans.glob(f"{row[0]}_b{row[2]}_*.plan")) if args.plans and "tensorrt" not in left else []
     if plans and args.tensorrt:
-        words = [
-            str(args.result),
-            str(args.models),
-            "--plans",
-            str(plans[-1]),
-            "--contender",
-            "tensorrt",
-            graph,
-            str(batch),
-        ]
-        found["tensorrt"] = Contender([*shlex.split(args.tensorrt), __file__, *words])
+        found["tensorrt"] = contender("tensorrt", row, args, plans[-1])
     else:
         found["tensorrt"] = {"failed": "no plan of this graph and batch"}
     return found
+
+
+def contender(kind: str, row: tuple[str, str, int], args: argparse.Namespace, plan: Path | None = None) -> Contender:
+    """A process that gets ready."""
+    python = shlex.split(args.tensorrt) if kind == "tensorrt" else [sys.executable]
+    plans = ["--plans", str(plan)] if plan else []
+    words = [str(args.result), str(args.models), *plans, "--contender", kind, row[1], str(row[2])]
+    return Contender([*python, __file__, *words])
+
+
+def wait(contenders: dict, deadline: float) -> dict:
+    """What each says when it is ready; those that are not in time, or failed, are ended."""
+    facts = {kind: one if isinstance(one, dict) else one.wait_until_ready(deadline) for kind, one in contenders.items()}
+    for kind, one in contenders.items():
+        if "failed" in facts[kind] and not isinstance(one, dict):
+            one.end()
+    return facts
+
+
+def measure(line: dict, alive: dict) -> None:
+    """Rounds in turns; medians and 99th percentiles go to the line, and how far ahead of the best peer we are."""
+    samples: dict = {kind: {} for kind in alive}
+    for _ in range(ROUNDS):
+        for kind, one in alive.items():
+            for what, values in one.ask(20.0).items():
+                samples[kind].setdefault(what, []).extend(values)
+    for kind, measured in samples.items():
+        for what, values in measured.items():
+            if values:
+                line[kind][what] = [round(float(np.percentile(values, q)), 1) for q in (50, 99)]
+        if "us" in line[kind]:
+            line[kind]["pictures_a_second"] = round(line["batch"] / line[kind]["us"][0] * 1e6)
+    for what in ("us", "host_us"):
+        others = {kind: line[kind][what][0] for kind in alive if not kind.startswith("ssdrt") and what in line[kind]}
+        if others and what in line.get("ssdrt", {}):
+            best = min(others, key=others.__getitem__)
+            line[f"times_the_best_peer_{what}"] = [best, round(others[best] / line["ssdrt"][what][0], 2)]
 
 
 class Contender:
@@ -197,6 +225,24 @@ def gpu_alone():
         yield
 
 
+def kept_kernels() -> None:
+    """What one process of this run has compiled, no other one compiles."""
+    from ssdrt.engines.cuda import compiler
+
+    folder, inner = LOCK.with_name(f"ssdrt_peers_{os.getppid()}_kernels"), compiler._compiled
+    folder.mkdir(exist_ok=True)
+
+    def compiled(nvrtc, texts, file, name, architecture):
+        place = folder / hashlib.sha256(f"{file} {name} {architecture}".encode()).hexdigest()
+        if not place.exists():
+            part = place.with_suffix(f".{os.getpid()}_{threading.get_ident()}")
+            part.write_bytes(pickle.dumps(inner(nvrtc, texts, file, name, architecture)))
+            part.rename(place)
+        return pickle.loads(place.read_bytes())
+
+    compiler._compiled = compiled
+
+
 def model_of(models: Path, graph: str):
     sys.path.insert(0, str(models))
     import unpack
@@ -227,19 +273,25 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
     import cuda_engine
 
     from ssdrt.engines import cuda
+    from ssdrt.engines.cuda import tuner
+    from ssdrt.engines.cuda.driver import Gpu
+    from ssdrt.engines.cuda.planner import plan_network
     from ssdrt.pipeline import graph_parameters
 
-    model = model_of(models, graph)
+    kept_kernels()
+    model, gpu = model_of(models, graph), Gpu()
     if wanted:
-        os.environ[cuda.UNTUNED] = "1"
         model = cuda_engine.biased(model, wanted)
-        del os.environ[cuda.UNTUNED]
+    plan = plan_network(model)
+    choices = {size: [tuner.tactics(step, size, gpu.device()) for step in plan.steps] for size in tuner.BATCHES}
+    tuner._compiled(plan, choices, gpu.device())  # before the lock
     kept = LOCK.with_name(f"ssdrt_peers_{os.getppid()}_{graph}_{wanted}")
     seconds = None
     with gpu_alone():
         if not kept.exists():
             start = time.perf_counter()
-            kept.write_bytes(cuda.build(model, "fp16"))
+            measured = tuner.tune(gpu, plan, cuda.SECONDS, lambda _: None)
+            kept.write_bytes(cuda.build_for(model, gpu.device(), measured))
             seconds = round(time.perf_counter() - start, 1)
     engine = cuda.load(model, kept.read_bytes(), "fp16", 1)
     lane = engine._lanes[0]
@@ -265,7 +317,7 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
     return {"candidates_above_0.3": count, "build_s": seconds}, measure
 
 
-def torch_compiled(models: Path, graph: str, batch: int, _: Path | None):
+def torch_compiled(models: Path, graph: str, batch: int, _: Path | None, mode: str | None = None):
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
     import torch
 
@@ -300,12 +352,15 @@ def torch_compiled(models: Path, graph: str, batch: int, _: Path | None):
             [_rows(values[head.scores], model.logit_columns) for head in model.heads], 1
         )
 
-    compiled = torch.compile(network)
+    compiled = torch.compile(network, mode=mode)
     with torch.no_grad():
         start = time.perf_counter()
-        compiled(image)  # compiles
-        torch.cuda.synchronize()
+        if mode is None:
+            compiled(image)  # compiles
+            torch.cuda.synchronize()
         with gpu_alone():
+            compiled(image)  # in the other modes it measures while it compiles
+            torch.cuda.synchronize()
             torch.backends.cudnn.benchmark = True
             side = torch.cuda.Stream()
             with torch.cuda.stream(side):
@@ -452,6 +507,7 @@ KINDS = {
     "ssdrt": ours,
     "ssdrt, graph's biases": lambda *words: ours(*words, wanted=0),
     "torch": torch_compiled,
+    "torch, max-autotune": lambda *words: torch_compiled(*words, mode="max-autotune-no-cudagraphs"),
     "jax": jax_compiled,
     "tensorrt": tensorrt_plan,
 }
