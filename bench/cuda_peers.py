@@ -1,13 +1,14 @@
 """Our engine and its peers on one card in one run, in turns: TensorRT, torch.compile, JAX.
 
     python bench/cuda_peers.py RESULT.json MODELS [--seconds 140] [--plans FOLDER --tensorrt "COMMAND"] [--rows 0,1,2]
-                               [--without KIND,...]
+                               [--without KIND,...] [--tuned v1,...]
 
 MODELS has graphs.json and unpack.py. Every contender is a process that gets ready and then measures a round each time
-it is told to, one at a time; what uses the GPU while getting ready takes a lock. COMMAND starts a Python that has
-tensorrt and ssdrt; FOLDER has plans named ROW_bBATCH_*.plan. A contender that cannot run, or is not ready in time, is
-said in its row. RESULT.json is written after every row. LATE contenders start once all rows are measured, and are then
-measured in turns with ours, if time is left.
+it is told to, one at a time; what uses the GPU while getting ready takes a lock. Ours is tuned in the rows that are
+named, by default in all. COMMAND starts a Python that has tensorrt and ssdrt; FOLDER has plans named
+ROW_bBATCH_*.plan. A contender that cannot run, or is not ready in time, is said in its row. RESULT.json is written
+after every row. LATE contenders start once all rows are measured, and are then measured in turns with ours, if time
+is left.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--tensorrt", default="")
     parser.add_argument("--rows", default="")
     parser.add_argument("--without", default="")
+    parser.add_argument("--tuned", default=",".join(sorted({row[0] for row in ROWS})))
     parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.contender:
@@ -134,7 +136,7 @@ def contender(kind: str, row: tuple[str, str, int], args: argparse.Namespace, pl
     python = shlex.split(args.tensorrt) if kind == "tensorrt" else [sys.executable]
     plans = ["--plans", str(plan)] if plan else []
     words = [str(args.result), str(args.models), *plans, "--contender", kind, row[1], str(row[2])]
-    return Contender([*python, __file__, *words])
+    return Contender([*python, __file__, *words], tuned=row[0] in args.tuned.split(","))
 
 
 def wait(contenders: dict, deadline: float) -> dict:
@@ -169,9 +171,12 @@ def measure(line: dict, alive: dict) -> None:
 class Contender:
     """A process that says a line when it is ready, and a line a round."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], tuned: bool) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            env={**os.environ, "SSDRT_CUDA_UNTUNED": "" if tuned else "1"},
+        )  # fmt: skip
         self._left = b""
 
     def wait_until_ready(self, deadline: float) -> dict:
@@ -283,14 +288,15 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
     if wanted:
         model = cuda_engine.biased(model, wanted)
     plan = plan_network(model)
-    choices = {size: [tuner.tactics(step, size, gpu.device()) for step in plan.steps] for size in tuner.BATCHES}
-    tuner._compiled(plan, choices, gpu.device())  # before the lock
+    tuned = not os.environ.get(cuda.UNTUNED)
+    if tuned:  # compiled before the lock is taken
+        tuner.compiled(plan, tuner.choices_of(plan, gpu.device()), gpu.device())
     kept = LOCK.with_name(f"ssdrt_peers_{os.getppid()}_{graph}_{wanted}")
     seconds = None
     with gpu_alone():
         if not kept.exists():
             start = time.perf_counter()
-            measured = tuner.tune(gpu, plan, cuda.SECONDS, lambda _: None)
+            measured = tuner.tune(gpu, plan, cuda.SECONDS, lambda _: None) if tuned else None
             kept.write_bytes(cuda.build_for(model, gpu.device(), measured))
             seconds = round(time.perf_counter() - start, 1)
     engine = cuda.load(model, kept.read_bytes(), "fp16", 1)
@@ -314,7 +320,7 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
         return {**found, "host_us": host} if batch == 1 else found
 
     measure()
-    return {"candidates_above_0.3": count, "build_s": seconds}, measure
+    return {"candidates_above_0.3": count, "build_s": seconds, "tuned": tuned}, measure
 
 
 def torch_compiled(models: Path, graph: str, batch: int, _: Path | None, mode: str | None = None):

@@ -196,15 +196,17 @@ def test_a_load_that_fails_keeps_nothing(engine, monkeypatch):
     assert [one.address for one in taken] == [0]
 
 
-def test_ctrl_c_while_recording_leaves_a_lane_that_works(engine, monkeypatch):
-    images, parameters = pictures(11, 6), replace(graph_parameters(engine.model), score_threshold=0.1)
+@pytest.mark.parametrize("count", [1, 11])
+@pytest.mark.parametrize("at", [0, 7, 12])
+def test_ctrl_c_while_recording_leaves_a_lane_that_works(engine, monkeypatch, count, at):
+    images, parameters = pictures(count, 6), replace(graph_parameters(engine.model), score_threshold=0.1)
     wanted = engine.detect(images, parameters)
     for lane in engine._lanes:
         lane._forget_graphs()
     calls = iter(range(1000))
 
     def interrupted(self, *args, **kwargs):
-        if next(calls) == 3:
+        if next(calls) == at:
             raise KeyboardInterrupt
         return launched(self, *args, **kwargs)
 

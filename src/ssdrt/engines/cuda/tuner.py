@@ -38,9 +38,8 @@ def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -
         gpu.enter()
         held.callback(gpu.release)
         device = gpu.device()
-        every = [part for index, step in enumerate(plan.steps) for part in parts(str(index), step)]
-        choices = {batch: {key: (step, tactics(step, batch, device)) for key, step in every} for batch in BATCHES}
-        functions, modules = load_functions(gpu, _compiled(plan, choices, device))
+        choices = choices_of(plan, device)
+        functions, modules = load_functions(gpu, compiled(plan, choices, device))
         for module in modules:
             held.callback(gpu.driver.cuModuleUnload, module)
         stream = Stream(gpu)
@@ -85,7 +84,14 @@ Choice: TypeAlias = dict[str, tuple[Step, list[Tactic]]]
 """Key of a step or a part of one -> it, and the tactics that can compute it at a batch size."""
 
 
-def _compiled(plan: Plan, choices: dict[int, Choice], device: Device) -> dict[compiler.Wanted, compiler.Code]:
+def choices_of(plan: Plan, device: Device) -> dict[int, Choice]:
+    """What is measured, at each of BATCHES."""
+    every = [part for index, step in enumerate(plan.steps) for part in parts(str(index), step)]
+    return {batch: {key: (step, tactics(step, batch, device)) for key, step in every} for batch in BATCHES}
+
+
+def compiled(plan: Plan, choices: dict[int, Choice], device: Device) -> dict[compiler.Wanted, compiler.Code]:
+    """The kernels of all of them."""
     wanted = set()
     for batch, choice in choices.items():
         maker = Builder(plan, batch, Memory((0,) * len(plan.slots), 0), Constants())
