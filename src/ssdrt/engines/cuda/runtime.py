@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -156,7 +156,8 @@ class CudaEngine:
         for _ in self._lanes:
             self._free.get()
         self._free = None
-        self.gpu.enter()
+        with suppress(EngineError):  # a lost GPU frees everything by itself
+            self.gpu.enter()
         self._held.close()
 
     @contextmanager
