@@ -45,7 +45,8 @@ def test_chains():
 
 
 def test_few_pixels_by_clusters():
-    wanted = [("few.cu", f"few_separable<{kind}>") for kind in ("1,1", "2,4", "4,2", "1,8")]
+    kinds = ("1,1,true", "2,4,true", "2,2,false", "1,8,true")
+    wanted = [("few.cu", f"few_separable<{kind}>") for kind in kinds]
     code = compiler.compile_kernels(wanted, "sm_90a")
     assert all("few" in one.symbol and one.cubin[:4] == b"\x7fELF" for one in code.values())
 

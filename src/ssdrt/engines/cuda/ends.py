@@ -16,7 +16,7 @@ CAPACITY = 2048  # of tail.cu: candidates of a list
 BINS = 2048  # that count them by score
 COLLECTORS, THREADS = 256, 512  # of a block of `collect`, of `tail`
 SHARED = (
-    16384 + 8192 + 8192 + 1024 + 4096 + 128 + 32 + 16384 + 2048 + 24 + 64 + 16 + 16 + 16
+    16384 + 8192 + 8192 + 2 * 1024 + 4096 + 128 + 32 + 16384 + 2048 + 24 + 64 + 16 + 16 + 16
 )  # its `Shared`, rounded up
 AHEAD = (1, 4)  # units that a thread of `collect` reads at once: for few pictures, and for MANY
 MANY = 32

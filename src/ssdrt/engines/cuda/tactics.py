@@ -247,14 +247,15 @@ def _few_separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
     if slices > 16 or not is_point(step.point):
         return []
     found = []
-    for tiles in (1, 2, 3, 4):
+    plain = "true" if is_plain(step.point.finish) else "false"
+    for tiles in (1, 2):
         rows, steps = 16 * tiles, -(-slices // 2)
         blocks = -(-pixels // rows) * -(-columns // (64 * parts)) * parts
         shared = 4 * rows * 68 * 4 + slices * rows * 128 + -(-slices // parts) * 1280 + 256 + 16
-        resident = 2 if tiles + steps <= 6 and 2 * (shared + 1024) <= device.shared else 1
+        resident = 2 if steps <= 4 and 2 * (shared + 1024) <= device.shared else 1
         rounds = -(-blocks // (device.processors * resident))
         if shared <= device.shared and rounds <= 3:
-            one = Tactic(f"few_separable<{tiles},{steps}>", rows, 64, 256, shared, parts, resident)
+            one = Tactic(f"few_separable<{tiles},{steps},{plain}>", rows, 64, 256, shared, parts, resident)
             found.append((rounds * resident * (steps * tiles + 4), one))
     return [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
 

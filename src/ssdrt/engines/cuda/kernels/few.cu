@@ -42,9 +42,10 @@ DEVICE void send(uint32 place, const uint4& v, uint32 barrier, int rank) {
       "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(barrier), "r"(rank) : "memory");
 }
 
-// STEPS: of 32 channels, of a warp.
-template <int TILES, int STEPS>
-__global__ void __launch_bounds__(256, TILES + STEPS <= 6 ? 2 : 1) few_separable(const __grid_constant__ Few p) {
+// TILES: of 16 pixels; STEPS: of 32 channels, of a warp; PLAIN: a sum ends with nothing but limits.
+template <int TILES, int STEPS, bool PLAIN>
+__global__ void __launch_bounds__(256, STEPS <= 4 ? 2 : 1) few_separable(const __grid_constant__ Few p) {
+  static_assert(TILES == 1 || TILES == 2, "a pass of the 256 threads makes 8 chunks of 32 pixels, of one slice or of two");
   constexpr int ROWS = TILES * 16, SLICE = ROWS * 128, PITCH = 68;  // floats of a row of partial sums
   extern __shared__ __align__(128) uint8 memory[];
   float* partial = (float*)memory;  // [4][ROWS][PITCH]
@@ -56,7 +57,7 @@ __global__ void __launch_bounds__(256, TILES + STEPS <= 6 ? 2 : 1) few_separable
   const uint32 bias = windows + ((p.slices - 1) / p.parts + 1) * 1280, full = bias + 256;
   let_later_kernels_start();
 
-  // Before the wait: weights, which no kernel writes.
+  // Before the wait: weights, which no kernel writes, and everything that can be known.
   for (int i = thread; i < own * 80; i += 256) {
     const int k = (i % 80) >> 3, chunk = (rank + i / 80 * p.parts) * 8 + (i & 7);
     const half_t* from = k < 9 ? p.depthwise_weights + k * p.chunks * 8 : p.depthwise_bias;
@@ -84,6 +85,23 @@ __global__ void __launch_bounds__(256, TILES + STEPS <= 6 ? 2 : 1) few_separable
     barriers_are_ready();
     arrive_expecting(full, p.slices * SLICE);
   }
+  // The window of this thread's pixel: where it begins, and which of its 9 places are inside.
+  const int chunk = thread & 7, row = (thread >> 3) & (ROWS - 1);
+  const int pixel = min(row_tile * ROWS + row, p.pixels - 1);
+  const int image = quotient(pixel, p.of_image), place = pixel - image * p.of_image.divisor;
+  const int target_y = quotient(place, p.of_row), target_x = place - target_y * p.of_row.divisor;
+  const int y = target_y * p.stride_y - p.pad_y, x = target_x * p.stride_x - p.pad_x;
+  long long start = image * p.source_image + (long long)(y * p.width + x) * p.source_stride + chunk * 8;
+  int gap = p.source_stride, line = p.width * gap;
+  uint32 inside = 0;
+#pragma unroll
+  for (int k = 0; k < 9; k++)
+    inside |= (uint32)((uint32)(y + k / 3) < (uint32)p.height && (uint32)(x + k % 3) < (uint32)p.width) << k;
+  uint4 v[9];
+#pragma unroll
+  for (int k = 0; k < 9; k++) v[k] = make_uint4(0, 0, 0, 0);
+  const uint32 at = a + row * 128 + ((chunk ^ ((row & 1) << 2)) << 4);
+  asm volatile("" : "+l"(start), "+r"(inside), "+r"(gap), "+r"(line));  // or the compiler leaves it for behind the wait
   wait_for_groups<0>();
   __syncthreads();
   if (p.parts > 1) {  // every block's barrier is there
@@ -92,20 +110,15 @@ __global__ void __launch_bounds__(256, TILES + STEPS <= 6 ? 2 : 1) few_separable
   }
   wait_for_earlier_kernels();
 
-  for (int i = thread; i < own * ROWS * 8; i += 256) {
-    const int q = i / (ROWS * 8), row = i % (ROWS * 8) >> 3, chunk = i & 7, slice = rank + q * p.parts;
-    const int pixel = min(row_tile * ROWS + row, p.pixels - 1);
-    const int image = quotient(pixel, p.of_image), place = pixel - image * p.of_image.divisor;
-    const int target_y = quotient(place, p.of_row), target_x = place - target_y * p.of_row.divisor;
-    const int y = target_y * p.stride_y - p.pad_y, x = target_x * p.stride_x - p.pad_x;
-    const half_t* from = p.source + image * p.source_image + (long long)(y * p.width + x) * p.source_stride + (slice * 8 + chunk) * 8;
+#pragma unroll 1
+  for (int q = TILES == 1 ? thread >> 7 : 0; q < own; q += 3 - TILES) {
+    const int slice = rank + q * p.parts;
     const bool exists = slice * 8 + chunk < p.chunks;
-    uint4 v[9];
+    const half_t* from = p.source + (start + slice * 64);
+    if (exists) {
 #pragma unroll
-    for (int k = 0; k < 9; k++) {
-      v[k] = make_uint4(0, 0, 0, 0);
-      if (exists && (uint32)(y + k / 3) < (uint32)p.height && (uint32)(x + k % 3) < (uint32)p.width)
-        v[k] = load16(from + (k / 3 * p.width + k % 3) * p.source_stride);
+      for (int k = 0; k < 9; k++)
+        if (inside >> k & 1) v[k] = load16(from + k / 3 * line + k % 3 * gap);
     }
     const uint32 window = windows + q * 1280 + chunk * 16;
     uint4 sum = shared16(window + 9 * 128);
@@ -113,10 +126,10 @@ __global__ void __launch_bounds__(256, TILES + STEPS <= 6 ? 2 : 1) few_separable
     for (int k = 0; k < 9; k++) multiply_add(sum, shared16(window + k * 128), v[k]);
     sum = limited(sum, p.depthwise_low, p.depthwise_high);
     if (!exists) sum = make_uint4(0, 0, 0, 0);
-    const uint32 to = a + slice * SLICE + row * 128 + ((chunk ^ ((row & 1) << 2)) << 4);
-    if (p.parts == 1) shared16(to, sum);
+    if (p.parts == 1) shared16(at + slice * SLICE, sum);
     else
-      for (int other = 0; other < p.parts; other++) send(to, sum, full, (rank + other) & (p.parts - 1));
+#pragma unroll 1
+      for (int other = 0; other < p.parts; other++) send(at + slice * SLICE, sum, full, (rank + other) & (p.parts - 1));
   }
   if (p.parts > 1) {
     wait(full, 0);
@@ -135,20 +148,17 @@ __global__ void __launch_bounds__(256, TILES + STEPS <= 6 ? 2 : 1) few_separable
       for (int e = 0; e < 4; e++) sums[m][n][e] = 0.f;
 #pragma unroll
   for (int s = 0; s < STEPS; s++) {
-    const int step = quarter + 4 * s;
-    if (step < p.steps) {
-      const uint32 from = a + (step >> 1) * SLICE + g * 128 + ((((step & 1) * 4 + t) ^ ((g & 1) << 2)) << 4);
+    const int step = min(quarter + 4 * s, p.steps - 1);  // behind the last one, B is zero
+    const uint32 from = a + (step >> 1) * SLICE + g * 128 + ((((step & 1) * 4 + t) ^ ((g & 1) << 2)) << 4);
 #pragma unroll
-      for (int m = 0; m < TILES; m++) {
-        // A thread's 16 bytes are channels 8t..8t+7: which K they are called does not matter while both sides agree.
-        const uint4 low = shared16(from + m * 2048), high = shared16(from + m * 2048 + 1024);
-        const uint32 a0[4] = {low.x, high.x, low.y, high.y}, a1[4] = {low.z, high.z, low.w, high.w};
+    for (int m = 0; m < TILES; m++) {
+      // A thread's 16 bytes are channels 8t..8t+7: which K they are called does not matter while both sides agree.
+      const uint4 low = shared16(from + m * 2048), high = shared16(from + m * 2048 + 1024);
+      const uint32 a0[4] = {low.x, high.x, low.y, high.y}, a1[4] = {low.z, high.z, low.w, high.w};
 #pragma unroll
-        for (int n = 0; n < 4; n++) {
-          multiply(sums[m][n], a0, right[s][n].x, right[s][n].y);
-          multiply(sums[m][n], a1, right[s][n].z, right[s][n].w);
-        }
-      }
+      for (int n = 0; n < 4; n++) multiply(sums[m][n], a0, right[s][n].x, right[s][n].y);
+#pragma unroll
+      for (int n = 0; n < 4; n++) multiply(sums[m][n], a1, right[s][n].z, right[s][n].w);
     }
   }
 #pragma unroll
@@ -160,21 +170,26 @@ __global__ void __launch_bounds__(256, TILES + STEPS <= 6 ? 2 : 1) few_separable
         *(float4*)&partial[(quarter * ROWS + m * 16 + g + 8 * h) * PITCH + half * 32 + 8 * t + 2 * n] =
             make_float4(sums[m][n][2 * h], sums[m][n][2 * h + 1], sums[m][n + 1][2 * h], sums[m][n + 1][2 * h + 1]);
   __syncthreads();
-  for (int i = thread; i < ROWS * 8; i += 256) {
-    const int row = i >> 3, side = i >> 2 & 1, column = (i & 7) * 8;
+  if (thread < ROWS * 8) {  // this thread's chunk of columns, of its pixel
+    const int side = chunk >> 2, column = column_tile * 64 + chunk * 8;
     // A side begins with the other half: no conflict of banks.
-    float4 first = shared_floats(bias + column * 4 + side * 16), second = shared_floats(bias + column * 4 + 16 - side * 16);
+    float4 first = shared_floats(bias + chunk * 32 + side * 16), second = shared_floats(bias + chunk * 32 + 16 - side * 16);
 #pragma unroll
     for (int k = 0; k < 4; k++) {
-      const float* from = partial + (k * ROWS + row) * PITCH + column;
+      const float* from = partial + (k * ROWS + row) * PITCH + chunk * 8;
       const float4 v = *(const float4*)(from + side * 4), w = *(const float4*)(from + 4 - side * 4);
       first.x += v.x, first.y += v.y, first.z += v.z, first.w += v.w;
       second.x += w.x, second.y += w.y, second.z += w.z, second.w += w.w;
     }
     const float4 &low = side ? second : first, &high = side ? first : second;
     float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    const int pixel = row_tile * ROWS + row, to = column_tile * 64 + column;
-    if (pixel < p.pixels && to < p.columns) finish_sums(p, values, pixel, to);
+    if (row_tile * ROWS + row < p.pixels && column < p.columns) {
+      if (PLAIN)
+        store16(p.target + image * p.target_image + (long long)place * p.target_stride + column,
+                limited(packed(values), pack(p.finish.low, p.finish.low), pack(p.finish.high, p.finish.high)));
+      else
+        finish_sums(p, values, pixel, column);
+    }
   }
   if (p.parts > 1) cluster_wait();
 }

@@ -267,7 +267,7 @@ struct Shared {
     uint32 rivals[WORDS][BLOCK];  // the earlier candidates that would suppress this one
   };
   Box boxes[BLOCK];
-  int kinds[BLOCK];
+  int kinds[BLOCK], first_pair[BLOCK];
   uint32 same[HASHES][WORDS];  // the candidates of this block in a class
   uint32 bits[2][2][WORDS];
   uint32 lost[WORDS];  // those that a box kept before suppresses
@@ -320,6 +320,57 @@ DEVICE void sort_keys(Shared& s, int count) {
   }
 }
 
+constexpr int CROWD = 16;  // keys of a bin that are put in order one by one
+
+// A list in order, best first, by the bins that `collect` counted; false, and nothing done, if one of them is crowded.
+DEVICE bool sort_by_bins(Shared& s, const uint64* list, int count, const int* histogram, const Range& range) {
+  constexpr int EACH = CAPACITY / THREADS;
+  static_assert(EACH == 4 && BINS == CAPACITY, "a thread has four keys and four bins, the highest bins first");
+  const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
+  const int4 four = ((const int4*)histogram)[THREADS - 1 - thread];
+  uint64 mine[EACH];
+#pragma unroll
+  for (int i = 0; i < EACH; i++) mine[i] = thread + i * THREADS < count ? list[thread + i * THREADS] : 0;
+  const int counts[EACH] = {four.w, four.z, four.y, four.x};
+  const int sum = four.x + four.y + four.z + four.w;
+  int up_to = sum;
+#pragma unroll
+  for (int gap = 1; gap < 32; gap *= 2) {
+    const int other = __shfl_up_sync(~0u, up_to, gap);
+    if (lane >= gap) up_to += other;
+  }
+  if (lane == 31) s.sums[warp] = up_to;
+  if (__syncthreads_or(max(max(four.x, four.y), max(four.z, four.w)) > CROWD)) return false;
+  int start = up_to - sum;
+  for (int w = 0; w < warp; w++) start += s.sums[w];
+#pragma unroll
+  for (int i = 0; i < EACH; i++) {
+    s.bins[BINS - 1 - (thread * EACH + i)] = start;
+    start += counts[i];
+  }
+  __syncthreads();
+  auto bin_of = [&](uint64 key) { return (int)((key - range.base) >> range.shift); };
+#pragma unroll
+  for (int i = 0; i < EACH; i++)
+    if (thread + i * THREADS < count) s.keys[atomicAdd(s.bins + bin_of(mine[i]), 1)] = mine[i];
+  __syncthreads();
+  int ranks[EACH];  // a bin ends where the next lower one starts
+#pragma unroll
+  for (int i = 0; i < EACH; i++)
+    if (thread + i * THREADS < count) {
+      mine[i] = s.keys[thread + i * THREADS];
+      const int bin = bin_of(mine[i]), end = s.bins[bin];
+      ranks[i] = bin == BINS - 1 ? 0 : s.bins[bin + 1];
+      for (int j = ranks[i]; j < end; j++) ranks[i] += s.keys[j] > mine[i];
+    }
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < EACH; i++)
+    if (thread + i * THREADS < count) s.keys[ranks[i]] = mine[i];
+  __syncthreads();
+  return true;
+}
+
 // Decides the sorted keys first..first+count-1 (at most BLOCK of them).
 template <bool AGNOSTIC>
 DEVICE void decide(const Tail& p, Shared& s, const Options& options, const float4& window, int image, int first, int count) {
@@ -341,6 +392,7 @@ DEVICE void decide(const Tail& p, Shared& s, const Options& options, const float
   }
   const int kind = AGNOSTIC ? 0 : one.kind;
   for (int i = thread; i < HASHES * WORDS; i += THREADS) (&s.same[0][0])[i] = 0;
+  for (int i = thread; i < BLOCK * WORDS; i += THREADS) (&s.rivals[0][0])[i] = 0;
   if (thread < WORDS) s.lost[thread] = 0;
   __syncthreads();
   if (thread < count) {
@@ -349,25 +401,52 @@ DEVICE void decide(const Tail& p, Shared& s, const Options& options, const float
     if (here) atomicOr(&s.same[kind & (HASHES - 1)][warp], 1u << lane);
   }
   __syncthreads();
-  // 8 earlier candidates a task, so that few candidates keep all threads busy too
-  int wide = 5;
-  while (1 << wide < count) wide++;
-  for (int i = thread; i < 1 << (2 * wide - 3); i += THREADS) {
-    const int part = i >> wide, word = part >> 2;
-    const int mine = (part & 2 ? ~i : i) & ((1 << wide) - 1);  // the last have most to do: in turns with the first
-    uint32 found = 0;
-    if (mine < count && part <= mine >> 3) {
-      const int kind = s.kinds[mine];
-      uint32 others = s.same[kind & (HASHES - 1)][word] >> (8 * (part & 3)) & 0xff;
-      if (part == mine >> 3) others &= (1u << (mine & 7)) - 1;
-      while (others) {
-        const int bit = __ffs(others) - 1, other = part * 8 + bit;
-        others &= others - 1;
-        if ((p.classes <= HASHES || s.kinds[other] == kind) && overlap(s.boxes[mine], s.boxes[other], options.iou_threshold))
-          found |= 1u << bit;
+  // Pairs of a class, as many for every thread, counted by their later candidate.
+  auto earlier = [&](int mine, int word) {  // those before it that could suppress it
+    const uint32* same = s.same[s.kinds[mine] & (HASHES - 1)];
+    if (!(same[mine >> 5] >> (mine & 31) & 1)) return 0u;
+    return word < mine >> 5 ? same[word] : same[word] & ((1u << (mine & 31)) - 1);
+  };
+  int pairs = 0;
+  if (thread < count)
+    for (int word = 0; word <= warp; word++) pairs += __popc(earlier(thread, word));
+  int up_to = pairs;
+#pragma unroll
+  for (int gap = 1; gap < 32; gap *= 2) {
+    const int other = __shfl_up_sync(~0u, up_to, gap);
+    if (lane >= gap) up_to += other;
+  }
+  if (lane == 31) s.sums[warp] = up_to;
+  __syncthreads();
+  int before = 0, all = 0;
+#pragma unroll
+  for (int w = 0; w < WORDS; w++) {
+    if (w < warp) before += s.sums[w];
+    all += s.sums[w];
+  }
+  if (thread < BLOCK) s.first_pair[thread] = before + up_to - pairs;
+  __syncthreads();
+  const int each = (all + THREADS - 1) / THREADS, to = min((thread + 1) * each, all);
+  if (thread * each < to) {
+    int mine = 0, word = 0, skipped = thread * each;
+#pragma unroll
+    for (int step = BLOCK / 2; step; step /= 2)
+      if (s.first_pair[mine + step] <= skipped) mine += step;
+    skipped -= s.first_pair[mine];
+    uint32 others = earlier(mine, 0);
+    for (int here; (here = __popc(others)) <= skipped; others = earlier(mine, ++word)) skipped -= here;
+    for (; skipped; skipped--) others &= others - 1;
+    for (int left = to - thread * each; left; left--) {
+      while (!others) {
+        if (++word > mine >> 5) mine++, word = 0;
+        others = earlier(mine, word);
       }
+      const uint32 bit = others & -others;
+      const int other = word * 32 + __ffs(others) - 1;
+      others ^= bit;
+      if ((p.classes <= HASHES || s.kinds[other] == s.kinds[mine]) && overlap(s.boxes[mine], s.boxes[other], options.iou_threshold))
+        atomicOr(&s.rivals[word][mine], bit);
     }
-    ((uint8*)&s.rivals[word][mine])[part & 3] = found;
   }
   if (const int mine = thread & (BLOCK - 1); mine < count) {  // THREADS / BLOCK threads a candidate
     const int same_kind = s.kinds[mine];
@@ -548,14 +627,18 @@ __global__ void __launch_bounds__(THREADS) tail(const __grid_constant__ Tail p) 
     uint64 lower = lowest_key;
     int count = counted;
     if (counted <= CAPACITY) {
-      for (int i = thread; i < counted; i += THREADS) s.keys[i] = p.lists[(long long)image * CAPACITY + i];
+      const uint64* list = p.lists + (long long)image * CAPACITY;
+      if (!sort_by_bins(s, list, counted, p.histograms + (long long)image * BINS, whole_range<SOURCE>(options))) {
+        for (int i = thread; i < counted; i += THREADS) s.keys[i] = list[i];
+        sort_keys(s, count);
+      }
     } else {
       __syncthreads();
       list_again<SOURCE, AGNOSTIC>(p, s, options, image);
       lower = s.bounds[0];
       count = s.listed;
+      sort_keys(s, count);
     }
-    sort_keys(s, count);
     for (int i = 0; i < count && s.emitted < options.max_total && !s.status; i += BLOCK)
       decide<AGNOSTIC>(p, s, options, window, image, i, min(BLOCK, count - i));
     if (s.emitted >= options.max_total || s.status || lower <= lowest_key) break;
