@@ -12,7 +12,7 @@ import pytest
 
 from ssdrt.engines import reference
 from ssdrt.engines.cuda.executor import run_plan
-from ssdrt.engines.cuda.plan import Convolution, Depthwise, reads
+from ssdrt.engines.cuda.plan import Convolution, Depthwise, between, reads
 from ssdrt.engines.cuda.planner import plan_network
 from ssdrt.engines.cuda.tactics import Tactic
 from ssdrt.engines.cuda.tuner import best_pair
@@ -112,6 +112,12 @@ def test_graphs(entry, tmp_path):
         assert all(view.buffer in written for view in reads(step))
         assert isinstance(step, (Convolution, Depthwise)) or step.target.channels % 8 == 0
         written.add(step.target.buffer)
+    predictions = {plan.head.logits_buffer, plan.head.boxes_buffer}
+    for index, step in enumerate(plan.steps):
+        if step.target.buffer in predictions:  # it may run beside all that follow
+            needed = {plan.slot_of[view.buffer] for view in (*reads(step), *between(step))}
+            later = [view for one in plan.steps[index + 1 :] for view in (one.target, *between(one))]
+            assert needed.isdisjoint(plan.slot_of[view.buffer] for view in later)
 
 
 def test_the_fastest_first_kernel_meets_the_fastest_second_one():
