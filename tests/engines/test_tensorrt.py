@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dlpack_capsules import on_gpu
 from gpu_stand_in import (
     StandInDevice,
     plan_bytes,
@@ -222,16 +223,27 @@ def test_pictures_on_the_gpu_are_not_copied_to_the_host():
             data = (pixels.ctypes.data, True)
             self.__cuda_array_interface__ = {"shape": shape, "typestr": dtype, "data": data, "version": 3}
 
-        def __len__(self):
-            return 3
+    class ByDlpack:
+        def __dlpack_device__(self):
+            return 2, 0
+
+        def __dlpack__(self, *, stream):
+            assert stream in device.streams
+            return on_gpu(pixels)
 
     parameters = NmsParameters(0.3, 0.6, 100, 100)
     found = engine.detect_on_gpu(OnGpu(), parameters)
     assert len(found) == 3
-    for value, wanted in zip(engine.infer(OnGpu()), engine.infer(tiny_pixels(3)), strict=True):
-        np.testing.assert_array_equal(value, wanted)
-    with pytest.raises(EngineError, match=r"must be \(b, 24, 32, 3\) float32.*not \(3, 24, 32, 3\) uint8"):
+    for one, other in zip(found, engine.detect_on_gpu(ByDlpack(), parameters), strict=True):
+        for value, wanted in zip(one, other, strict=True):
+            np.testing.assert_array_equal(value, wanted)
+    for place in (OnGpu(), ByDlpack()):
+        for value, wanted in zip(engine.infer(place), engine.infer(tiny_pixels(3)), strict=True):
+            np.testing.assert_array_equal(value, wanted)
+    with pytest.raises(EngineError, match=r"must be .* float32 in C order, not \(3, 24, 32, 3\) uint8"):
         engine.detect_on_gpu(OnGpu(dtype="|u1"), parameters)
+    with pytest.raises(EngineError, match=r"must be \(b, 24, 32, 3\) for this plan, not \(3, 32, 24, 3\)"):
+        engine.detect_on_gpu(OnGpu((3, WIDTH, HEIGHT, 3)), parameters)
 
 
 def test_close_frees_everything_and_refuses():

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdrt.engines import resident
 from ssdrt.engines.base import Found
-from ssdrt.engines.cuda import ends, resident, staging, stem
+from ssdrt.engines.cuda import ends, staging, stem
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, PinnedMemory, Stream, checked, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import step_launches

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdrt.engines import resident
 from ssdrt.engines.tensorrt.driver import Device
 from ssdrt.engines.tensorrt.library import Library, find_library
 from ssdrt.engines.tensorrt.plan_file import Facts, check_plan, unpack
@@ -105,14 +106,16 @@ class TensorrtEngine:
     def infer(self, pixels: Floats) -> tuple[Floats, Floats]:
         """Box encodings (b, n, 4) and class scores (b, n, classes), see `engines.base.Engine`.
 
-        pixels may also lie on the GPU: anything with `__cuda_array_interface__` of the plan's dtype, C order.
+        pixels may also lie on the GPU, as `detect_on_gpu` takes them.
         """
-        boxes, scores = (np.empty((len(pixels), *self._ports[name].shape), np.float32) for name in SCORES)
         with self._lane() as lane:
-            for start in range(0, len(pixels), lane.most):
-                part = slice(start, min(start + lane.most, len(pixels)))
-                if hasattr(pixels, "__cuda_array_interface__"):
-                    lane.take_from_gpu(pixels, part)
+            there = lane.find(pixels) if resident.is_resident(pixels) else None
+            count = there.size[0] if there else len(pixels)
+            boxes, scores = (np.empty((count, *self._ports[name].shape), np.float32) for name in SCORES)
+            for start in range(0, count, lane.most):
+                part = slice(start, min(start + lane.most, count))
+                if there:
+                    lane.take_from_gpu(there, part)
                 else:
                     lane.take(pixels[part])
                 boxes[part], scores[part] = lane.fetch(SCORES)
@@ -140,14 +143,20 @@ class TensorrtEngine:
 
         Parameters
         ----------
-        pixels: (b, height, width, 3) of the plan's dtype with `__cuda_array_interface__`, C order, RGB 0..255.
+        pixels: (b, height, width, 3) of the plan's dtype, C order, RGB 0..255, of a library that shows them by DLPack
+            or `__cuda_array_interface__` (PyTorch, CuPy, JAX, Numba); or a DLPack capsule, which is not used up.
+
+        Raises
+        ------
+        EngineError: pixels are something else, or on another GPU.
         """
         found: list[Found] = []
-        size = tuple(pixels.__cuda_array_interface__["shape"])
         with self._lane() as lane:
+            there = lane.find(pixels)
+            size = (*there.size, 3)
             for start in range(0, size[0], lane.most):
                 part = range(start, min(start + lane.most, size[0]))
-                lane.take_from_gpu(pixels, slice(part.start, part.stop))
+                lane.take_from_gpu(there, slice(part.start, part.stop))
                 whole = [np.broadcast_to(np.uint8(0), size[1:])] * len(part)  # only its size matters
                 found += self._suppressed(lane, whole, parameters)
         return found
@@ -294,19 +303,24 @@ class _Lane:
                 target[index] = picture
         self._start(from_host=True)
 
-    def take_from_gpu(self, pixels: Any, part: slice) -> None:
-        """Start the network on pictures that lie on the GPU."""
-        about = pixels.__cuda_array_interface__
+    def find(self, pixels: Any) -> resident.Pictures:
+        """Where on the GPU another library's pictures lie, once this stream may read them."""
         port = self._ports["image"]
-        if tuple(about["shape"][1:]) != port.shape or np.dtype(about["typestr"]) != port.dtype or about.get("strides"):
+        there = resident.pictures_of(pixels, int(self._stream), 0, port.dtype.name)
+        if (*there.size[1:], 3) != port.shape:
             raise EngineError(
-                f"pictures on the GPU must be (b, {', '.join(map(str, port.shape))}) {port.dtype} in C order for this "
-                f"plan, not {tuple(about['shape'])} {np.dtype(about['typestr'])}"
+                f"pictures on the GPU must be (b, {', '.join(map(str, port.shape))}) for this plan, not "
+                f"{(*there.size, 3)}"
             )
-        if about.get("stream"):
-            self._device.synchronize(about["stream"])
+        if there.written_in:
+            self._device.synchronize(there.written_in)
+        return there
+
+    def take_from_gpu(self, there: resident.Pictures, part: slice) -> None:
+        """Start the network on pictures that lie on the GPU."""
         self._size = part.stop - part.start
-        source = about["data"][0] + port.size(part.start)
+        port = self._ports["image"]
+        source = there.address + port.size(part.start)
         self._device.on_device(self._on_device["image"], source, port.size(self._size), self._stream)
         self._start(from_host=False)
 

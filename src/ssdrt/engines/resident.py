@@ -7,10 +7,12 @@ from ctypes import c_int, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint6
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ssdrt.errors import EngineError
 
 CUDA, MANAGED = 2, 13  # of DLDeviceType
-UNSIGNED = 1  # of DLDataTypeCode
+KINDS = {(1, 8): "uint8", (0, 8): "int8", (2, 32): "float32", (2, 16): "float16"}  # DLDataTypeCode and bits
 NAMES = (b"dltensor", b"dltensor_versioned")
 
 
@@ -46,8 +48,8 @@ class VersionedStruct(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Pictures:
-    """Address and (pictures, height, width) of bytes in C order. owner: what keeps them alive. written_in: the queue to
-    wait for before they are read, 0 for none."""
+    """Address and (pictures, height, width) of values in C order. owner: what keeps them alive. written_in: the queue
+    to wait for before they are read, 0 for none."""
 
     address: int
     size: tuple[int, int, int]
@@ -55,8 +57,15 @@ class Pictures:
     written_in: int = 0
 
 
-def pictures_of(pixels: Any, stream: int, gpu: int) -> Pictures:
-    """Where pictures of another library lie, (b, height, width, 3) uint8.
+def is_resident(pixels: Any) -> bool:
+    """Whether these are pictures on a GPU, and not in this machine's memory."""
+    if hasattr(pixels, "__cuda_array_interface__") or type(pixels).__name__ == "PyCapsule":
+        return True
+    return hasattr(pixels, "__dlpack_device__") and int(pixels.__dlpack_device__()[0]) in (CUDA, MANAGED)
+
+
+def pictures_of(pixels: Any, stream: int, gpu: int, dtype: str = "uint8") -> Pictures:
+    """Where pictures of another library lie, (b, height, width, 3) of `dtype`.
 
     Parameters
     ----------
@@ -68,7 +77,7 @@ def pictures_of(pixels: Any, stream: int, gpu: int) -> Pictures:
     EngineError: they are on another device, of another kind or not in C order, or no such object.
     """
     if type(pixels).__name__ == "PyCapsule":
-        return _of_capsule(pixels, gpu)
+        return _of_capsule(pixels, gpu, dtype)
     if hasattr(pixels, "__dlpack_device__"):
         device, index = pixels.__dlpack_device__()
         _check_device(int(device), int(index), gpu)
@@ -76,7 +85,7 @@ def pictures_of(pixels: Any, stream: int, gpu: int) -> Pictures:
             capsule = pixels.__dlpack__(stream=stream)
         except (BufferError, RuntimeError) as error:
             raise EngineError(f"the library that holds these pictures does not show them: {error}") from error
-        return _of_capsule(capsule, gpu)
+        return _of_capsule(capsule, gpu, dtype)
     about = getattr(pixels, "__cuda_array_interface__", None)
     if about is None:
         raise EngineError(
@@ -84,11 +93,11 @@ def pictures_of(pixels: Any, stream: int, gpu: int) -> Pictures:
             "machine"
         )
     shape = tuple(about["shape"])
-    _check(shape, about["typestr"], "u1" in about["typestr"] and not about.get("strides"))
+    _check(shape, np.dtype(about["typestr"]).name, dtype, not about.get("strides"))
     return Pictures(about["data"][0], shape[:3], pixels, about.get("stream") or 0)
 
 
-def _of_capsule(capsule: Any, gpu: int) -> Pictures:
+def _of_capsule(capsule: Any, gpu: int, dtype: str) -> Pictures:
     """It stays as it is: its owner frees the pictures when it goes."""
     python = ctypes.pythonapi
     python.PyCapsule_IsValid.argtypes = python.PyCapsule_GetPointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
@@ -111,8 +120,8 @@ def _of_capsule(capsule: Any, gpu: int) -> Pictures:
         if tensor.strides and shape[index] > 1:
             dense = dense and tensor.strides[index] == step
         step *= shape[index]
-    kind = f"{'u' if tensor.code == UNSIGNED else 'type '}{tensor.bits if tensor.code == UNSIGNED else tensor.code}"
-    _check(shape, kind, (tensor.code, tensor.bits, tensor.lanes) == (UNSIGNED, 8, 1) and dense)
+    kind = KINDS.get((tensor.code, tensor.bits), f"type {tensor.code} of {tensor.bits} bits")
+    _check(shape, kind, dtype, dense and tensor.lanes == 1)
     return Pictures((tensor.data or 0) + tensor.byte_offset, shape[:3], capsule)
 
 
@@ -123,6 +132,7 @@ def _check_device(device: int, index: int, gpu: int) -> None:
         raise EngineError(f"these pictures are on GPU {index}, the engine is on GPU {gpu}")
 
 
-def _check(shape: tuple[int, ...], kind: str, right: bool) -> None:
-    if len(shape) != 4 or shape[3] != 3 or not right:
-        raise EngineError(f"pictures on the GPU must be (b, height, width, 3) uint8 in C order, not {shape} {kind}")
+def _check(shape: tuple[int, ...], kind: str, dtype: str, dense: bool) -> None:
+    if len(shape) != 4 or shape[3] != 3 or kind != dtype or not dense:
+        found = f"{shape} {kind}" + ("" if dense else " in another order")
+        raise EngineError(f"pictures on the GPU must be (b, height, width, 3) {dtype} in C order, not {found}")

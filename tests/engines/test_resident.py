@@ -1,30 +1,11 @@
 """What other libraries say of pictures on a GPU, read from capsules that numpy made."""
 
-import ctypes
-
 import numpy as np
 import pytest
 
-from ssdrt.engines.cuda import resident
+from dlpack_capsules import on_gpu
+from ssdrt.engines import resident
 from ssdrt.errors import EngineError
-
-
-def on_gpu(pictures, index=0, versioned=False):
-    """A capsule of numpy's that says its memory is a GPU's."""
-    if versioned:
-        capsule = pictures.__dlpack__(max_version=(1, 0))
-        name = b"dltensor_versioned"
-    else:
-        capsule, name = pictures.__dlpack__(), b"dltensor"
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-    address = pointer(capsule, name)
-    if versioned:
-        tensor = resident.VersionedStruct.from_address(address).tensor
-    else:
-        tensor = resident.TensorStruct.from_address(address)
-    tensor.device_type, tensor.device_id = resident.CUDA, index
-    return capsule
 
 
 @pytest.mark.parametrize("versioned", [False, True])
@@ -52,6 +33,13 @@ def test_capsules_say_where_pictures_are(versioned):
 def test_other_arrays_are_refused(pictures):
     with pytest.raises(EngineError, match="must be \\(b, height, width, 3\\) uint8 in C order"):
         resident.pictures_of(on_gpu(pictures), 0, 0)
+
+
+def test_arrays_of_the_wanted_dtype_are_taken():
+    pictures = np.zeros((4, 5, 6, 3), np.float32)
+    assert resident.pictures_of(on_gpu(pictures), 0, 0, "float32").size == (4, 5, 6)
+    with pytest.raises(EngineError, match=r"must be .* float32 in C order, not \(4, 5, 6, 3\) uint8"):
+        resident.pictures_of(on_gpu(pictures.astype(np.uint8)), 0, 0, "float32")
 
 
 def test_other_places_are_refused():
