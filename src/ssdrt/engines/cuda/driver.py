@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -225,18 +225,22 @@ class Stream:
     def launch_all(self, functions: dict[tuple[str, str], Any], launches: Sequence[Launch]) -> None:
         """Start kernels one after the other, overlapping; what goes aside, in queues beside this one."""
         busy: list[Stream] = []
-        for index, launch in enumerate(launches):
-            if launch.branch == "aside":
-                if launches[index - 1].branch != "aside":
-                    busy.append(self._side(len(busy)))
-                    busy[-1].follow(self)
-                busy[-1].launch(functions, launch, overlapping=False)
-                continue
-            joins = launch.branch == "join" and len(busy) > 0
-            if joins:
+        try:
+            for index, launch in enumerate(launches):
+                if launch.branch == "aside":
+                    if launches[index - 1].branch != "aside":
+                        busy.append(self._side(len(busy)))
+                        busy[-1].follow(self)
+                    busy[-1].launch(functions, launch, overlapping=False)
+                    continue
+                joins = launch.branch == "join" and len(busy) > 0
+                if joins:
+                    self._join(busy)
+                self.launch(functions, launch, overlapping=index > 0 and not joins)
+            self._join(busy)
+        finally:  # broken off: a recording ends well only with all its queues together
+            with suppress(EngineError):
                 self._join(busy)
-            self.launch(functions, launch, overlapping=index > 0 and not joins)
-        self._join(busy)
 
     def _join(self, busy: list[Stream]) -> None:
         for side in busy:
