@@ -126,7 +126,9 @@ def _same_detections(
     window = clip_window(model, *model.input_size)
     boxes, scores, classes = non_max_suppression(decoded, expected[1], _unsuppressed(model, MANY), window)
     boxes = np.clip(boxes, 0, 1)
-    near = (np.abs(found[1][:, None] - scores) <= score_limit) & (found[2][:, None] == classes)
+    near = np.abs(found[1][:, None] - scores) <= score_limit
+    if not model.nms.class_agnostic.value:  # there the best of nearly equal classes may be another
+        near &= found[2][:, None] == classes
     near &= (np.abs(np.clip(found[0], 0, 1)[:, None] - boxes).max(-1) <= box_limit) | (scores <= LIKELY)
     lowest = found[1][-1] if len(found[1]) == MOST else 0.0
     sides = (boxes[:, 2:] - boxes[:, :2]).min(-1)  # rounding decides whether what has no area becomes a detection
