@@ -39,7 +39,7 @@ def test_windows_by_wgmma():
 
 
 def test_chains():
-    wanted = [("chain.cu", f"chain<{kind}>") for kind in ("80,1,1,4,3,4", "40,2,1,6,3,3", "40,2,2,4,2,4")]
+    wanted = [("chain.cu", f"chain<{kind}>") for kind in ("80,1,1,5,3,3", "40,2,1,6,3,3", "40,2,2,6,2,3")]
     code = compiler.compile_kernels(wanted, "sm_90a")
     assert all("chain" in one.symbol and one.cubin[:4] == b"\x7fELF" for one in code.values())
 

@@ -262,7 +262,7 @@ def _few_separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
     return [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
 
 
-CHAINS = {1: ((80, 1, 4, 3, 4), (40, 2, 6, 3, 3)), 2: ((40, 2, 4, 2, 4),)}
+CHAINS = {1: ((80, 1, 5, 3, 3), (40, 2, 6, 3, 3)), 2: ((40, 2, 6, 2, 3),)}
 """128s of channels -> columns and rows of a step of `chain`, and its slots of three kinds, by columns."""
 
 
