@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ssdrt import __version__
 from ssdrt.bundle import Bundle, cache_path, home, load_bundle, prune_cache, save_bundle
 from ssdrt.compare import EXACT, difference
-from ssdrt.engines.base import Engine, engine_module, pick_engine
+from ssdrt.engines.base import Engine, engine_module, named_precisions, pick_engine
 from ssdrt.errors import BundleError, EngineError
 from ssdrt.graph import graph_from_bytes, read_bytes
 from ssdrt.labels import BESIDE, labels_beside
@@ -211,7 +211,7 @@ def build(model: SsdModel, engine: str, precision: str, graph: bytes, options: O
     """
     module = engine_module(engine)
     offered = module.precisions()
-    named = (*offered, *getattr(module, "ASKED", ()))
+    named = named_precisions(engine)
     if precision not in ("auto", *named):
         raise EngineError(f"engine {engine} does not compute in {precision} here; it does in {', '.join(named)}")
     kept = graph if model.preprocessing.resizer.value.kind != "fixed_shape" else b""

@@ -8,9 +8,11 @@ import sys
 import pytest
 
 import ssdrt.engines
-from ssdrt.engines import cuda
-from ssdrt.engines.base import engine_module, engine_names, pick_engine
+from ssdrt.engines import cuda, null
+from ssdrt.engines.base import engine_module, engine_names, named_precisions, pick_engine
 from ssdrt.errors import EngineError
+from ssdrt.preparation import build
+from tiny_ssd import tiny_ssd
 
 FOLDER = pathlib.Path(ssdrt.engines.__path__[0])
 IMPORT_ALL = """
@@ -35,6 +37,15 @@ def test_auto_is_never_null_and_a_name_is_itself():
 def test_unknown_engine_is_told_which_there_are():
     with pytest.raises(EngineError, match=r"no engine 'tpu'.*auto, .*reference"):
         engine_module("tpu")
+
+
+def test_precisions_that_need_something_are_taken_by_name_only(monkeypatch):
+    monkeypatch.setattr(null, "ASKED", ("int8",), raising=False)
+    assert null.precisions() == ("fp32",)
+    assert named_precisions("null") == ("fp32", "int8")
+    with pytest.raises(EngineError, match="does not compute in int4 here; it does in fp32, int8"):
+        build(tiny_ssd(), "null", "int4", b"")
+    assert build(tiny_ssd(), "null", "auto", b"").precision == "fp32"
 
 
 def test_engine_that_cannot_run_here_says_why(monkeypatch):

@@ -78,12 +78,10 @@ def run(args: Namespace) -> int:
 
 def _choices(engines: list[str], precisions: list[str] | None) -> list[tuple[str, str]]:
     """Every engine with those of the precisions, or all, that it computes in."""
-    from ssdrt.engines.base import engine_module, pick_engine
+    from ssdrt.engines.base import engine_module, named_precisions, pick_engine
 
     names = [pick_engine(engine, precision) for engine in engines for precision in precisions or ("auto",)]
-    offered = {name: engine_module(name).precisions() for name in names}
-    for name in offered:  # what is not tried unasked, as int8
-        offered[name] += tuple(set(precisions or ()) & set(getattr(engine_module(name), "ASKED", ())))
+    offered = {name: named_precisions(name) if precisions else engine_module(name).precisions() for name in names}
     known = ", ".join(f"{name} in {' and '.join(names)}" for name, names in offered.items())
     for precision in precisions or ():
         if not any(precision in names for names in offered.values()):

@@ -130,12 +130,19 @@ def pick_engine(name: str, precision: str = "auto") -> str:
         usable = [n for n in engine_names() if n in PREFERENCE and not_taken(n) is None]
         if not usable:
             raise EngineError("no engine can run here: pip install 'ssdrt[openvino]'")
-        fitting = (n for n in usable if precision == "auto" or precision in engine_module(n).precisions())
+        fitting = (n for n in usable if precision == "auto" or precision in named_precisions(n))
         return next(fitting, usable[0])
     why = engine_module(name).unavailable()
     if why is not None:
         raise EngineError(why)
     return name
+
+
+def named_precisions(name: str) -> tuple[str, ...]:
+    """Every precision that an engine computes in here when it is asked for by name."""
+    module = engine_module(name)
+    asked: tuple[str, ...] = getattr(module, "ASKED", ())
+    return (*module.precisions(), *asked)
 
 
 def not_taken(name: str) -> str | None:
