@@ -25,12 +25,8 @@ GRAPHS = json.loads((MODELS / "graphs.json").read_text()) if MODELS.exists() els
 LARGE, SMALL = 40_000_000, 20_000_000
 """Bytes of graphs that are left out, and of those built in fp32 too: all of them once built, it takes two minutes."""
 CARDS = ("SM75", "SM86", "SM89", "SM120")
-# pixels, score, share of the detections
 ALLOWED = {"fp32": (1.0, 2e-3, 1.0), "fp16": (2.0, 0.01, 0.98), "int8": (8.0, 0.1, 0.93)}
-    "fp32": (1.0, 2e-3, 1.0),
-    "fp16": (2.0, 0.01, 0.98),
-    "int8": (8.0, 0.1, 0.93),
-}  # pixels, score, share of the detections
+"""Pixels, score, share of the detections."""
 
 pytestmark = pytest.mark.skipif(not GRAPHS, reason="no graphs: ../shared/models is not there")
 
