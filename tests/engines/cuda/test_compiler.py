@@ -1,5 +1,7 @@
 """NVRTC makes machine code of the kernels for every architecture that they are written for, without a GPU."""
 
+import struct
+
 import pytest
 
 from ssdrt.errors import EngineError
@@ -42,6 +44,40 @@ def test_chains():
     wanted = [("chain.cu", f"chain<{kind}>") for kind in ("80,1,1,5,3,3", "40,2,1,6,3,3", "40,2,2,6,2,3")]
     code = compiler.compile_kernels(wanted, "sm_90a")
     assert all("chain" in one.symbol and one.cubin[:4] == b"\x7fELF" for one in code.values())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "groups", "registers"),
+    [
+        ("chain.cu chain<80,1,1,5,3,3>", 5, 2 * 104 + 2 * 96 + 80),
+        ("chain.cu chain<40,2,2,6,2,3>", 5, 2 * 136 + 2 * 72 + 64),
+        ("hopper.cu separable<false,128,2,4,4,1>", 5, 2 * 104 + 2 * 120 + 24),
+        ("hopper.cu separable<false,256,1,3,3,2>", 4, 2 * 160 + 152 + 40),
+        ("dense.cu dense<256,1,4,1,2,4,true>", 3, 2 * 232 + 40),
+    ],
+)
+def test_groups_of_warps_share_out_the_registers_that_a_block_starts_with(kernel, groups, registers):
+    """More than these would be waited for without end."""
+    (code,) = compiler.compile_kernels([tuple(kernel.split())], "sm_90a").values()
+    assert registers_at_start(code.cubin) * groups >= registers
+
+
+def registers_at_start(cubin):
+    """Of a thread, from the attribute REGCOUNT in the ELF file's section .nv.info."""
+    start, size, count, names = (
+        struct.unpack_from(kind, cubin, at)[0] for kind, at in (("<Q", 40), ("<H", 58), ("<H", 60), ("<H", 62))
+    )
+    sections = [struct.unpack_from("<IIQQQQ", cubin, start + index * size) for index in range(count)]
+    texts = sections[names][4]
+    for name, _, _, _, at, length in sections:
+        if cubin[texts + name :].startswith(b".nv.info\0"):
+            end = at + length
+            while at < end:
+                form, attribute, long = struct.unpack_from("<BBH", cubin, at)
+                if (form, attribute) == (4, 0x2F):
+                    return struct.unpack_from("<II", cubin, at + 4)[1]
+                at += 4 + (long if form == 4 else 0)
+    raise AssertionError("no REGCOUNT")
 
 
 def test_few_pixels_by_clusters():
