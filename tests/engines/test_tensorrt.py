@@ -306,7 +306,9 @@ def test_rtx_builds_bf16_and_uint8():
 def test_rtx_builds_int8(batch):
     scales = tuple(measured_scales(tiny_ssd(), tiny_pixels(1)).items())
     for pixels in ("float32", "uint8"):
-        build_plan(rtx(), tiny_ssd(), "int8", BuildOptions(batch=batch, pixels=pixels, gpus=CARDS, scales=scales))
+        options = BuildOptions(batch=batch, pixels=pixels, gpus=CARDS, scales=scales)
+        facts, _ = unpack(build_plan(rtx(), tiny_ssd(), "int8", options))
+        assert (facts.precision, facts.options["scales"]) == ("int8", f"of {len(scales)} values")
     with pytest.raises(ModelError, match="int8 needs the scales"):
         build_plan(rtx(), tiny_ssd(), "int8", BuildOptions(batch=batch, gpus=CARDS))
 

@@ -50,7 +50,7 @@ def check_scales(model: SsdModel, scales: Scales) -> None:
     """
     read = {layer.inputs[0] for layer in model.layers if isinstance(layer, (Conv, DepthwiseConv))}
     if not scales:
-        raise ModelError("int8 needs the scales of the values that the convolutions read: give a file of them")
+        raise ModelError("int8 needs the scales of the values that the convolutions read: ssdrt build --scales FILE")
     for name, scale in scales.items():
         if name not in read:
             raise ModelError(f"no convolution reads a value {name!r}; they read, for example, {min(read)!r}")

@@ -123,9 +123,10 @@ def _facts(library: Library, model: SsdModel, precision: str, options: BuildOpti
         device = Device()
         gpu, capability = device.name, device.capability
         device.close()
-    told = {
-        name: str(value) for name, value in asdict(options).items() if name not in ("batch", "pixels", "timing_cache")
-    }
+    left_out = ("batch", "pixels", "timing_cache", "scales")
+    told = {name: str(value) for name, value in asdict(options).items() if name not in left_out}
+    if options.scales:
+        told["scales"] = f"of {len(options.scales)} values"
     return Facts(
         library.family, library.version, gpu, capability, precision, options.batch, options.pixels,
         candidate_count(model, options), model.digest,
