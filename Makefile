@@ -19,12 +19,12 @@ demo: .venv/with-demo
 	$(BIN)/ssdrt detect $(MODEL) $(PICTURE) --labels $(LABELS) -o demo_out/annotated.png --json demo_out/found.jsonl
 	@echo "The annotated pictures are demo_out/astronaut_annotated.png and demo_out/annotated.png, the detections are in demo_out/found.jsonl."
 
+EXTRAS ?= dev
 # With EXTRAS=dev,train,cuda,test-trt (6 GB) nothing is skipped for want of a package.
-EXTRAS := dev
 test: .venv/with-$(EXTRAS)
 	$(BIN)/python -m pytest
 
-lint: .venv/with-dev
+lint: .venv/with-$(EXTRAS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -48,7 +48,9 @@ clean:
 	rm -rf .venv demo_out dist .pytest_cache .mypy_cache .ruff_cache
 
 # ssdrt itself with one of its extras; done again when pyproject.toml changes.
-.venv/with-%: pyproject.toml
-	$(PYTHON) -m venv .venv
+.venv/with-%: pyproject.toml | .venv/made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
+.venv/made:
+	$(PYTHON) -m venv .venv
 	touch $@

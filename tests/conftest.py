@@ -1,7 +1,19 @@
-"""What all tests need of the process that they run in."""
+"""What all tests need of the processes that they run in."""
 
+import os
+import shutil
 import signal
+import tempfile
+
+from recorded import BUNDLES
 
 # A shell that starts a job in the background has it ignore Ctrl-C, and so would every process that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config):
+    """Where several processes run the tests, they inherit this folder from the one that starts them."""
+    if not hasattr(config, "workerinput"):
+        os.environ[BUNDLES] = tempfile.mkdtemp(prefix="ssdrt-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ[BUNDLES], ignore_errors=True))

@@ -4,6 +4,7 @@ import doctest
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,20 @@ COMMAND_LINES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    write_demo(folder)
+    Image.open(folder / "picture.png").save(folder / "photo.jpg", quality=95)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def _in_a_folder_with_the_demo(tmp_path, monkeypatch):
+def _in_a_folder_with_the_demo(tmp_path, demo, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SSDRT_HOME", str(tmp_path / "home"))
-    write_demo(tmp_path)
-    write_demo(tmp_path / "demo_out")
-    Image.open("picture.png").save("photo.jpg", quality=95)
+    for folder in (tmp_path, tmp_path / "demo_out"):
+        shutil.copytree(demo, folder, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize(("command", "printed"), COMMAND_LINES)

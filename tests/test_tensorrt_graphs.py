@@ -1,29 +1,21 @@
 """The networks that TensorRT gets, of real graphs: built by NVIDIA's own builder, and run by ONNX Runtime."""
 
-import json
-import sys
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gpu_stand_in import stand_in_engine
 from int8_scales import measured_scales
+from recorded import GRAPHS, golden_of, model_of
 from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan
 from ssdrt.engines.tensorrt.library import open_library
 from ssdrt.engines.tensorrt.plan_file import check_plan, unpack
-from ssdrt.graph import graph_from_bytes
 from ssdrt.model import LabelMap
 from ssdrt.pipeline import detect_pictures, graph_parameters
 from ssdrt.preprocess import to_network
-from ssdrt.recover import recover
 
-MODELS = Path(__file__).parents[2] / "shared" / "models"
-GRAPHS = json.loads((MODELS / "graphs.json").read_text()) if MODELS.exists() else []
-LARGE, SMALL = 40_000_000, 20_000_000
-"""Bytes of graphs that are left out, and of those built in fp32 too: all of them once built, it takes two minutes."""
+LARGE = 40_000_000  # bytes of graphs that are left out
 CARDS = ("SM75", "SM86", "SM89", "SM120")
 ALLOWED = {"fp32": (1.0, 2e-3, 1.0), "fp16": (2.0, 0.01, 0.98), "int8": (8.0, 0.1, 0.93)}
 """Pixels, score, share of the detections."""
@@ -31,25 +23,13 @@ ALLOWED = {"fp32": (1.0, 2e-3, 1.0), "fp16": (2.0, 0.01, 0.98), "int8": (8.0, 0.
 pytestmark = pytest.mark.skipif(not GRAPHS, reason="no graphs: ../shared/models is not there")
 
 
-@cache
-def model_of(name):
-    sys.path.insert(0, str(MODELS))
-    try:
-        import unpack as unpacker
-    finally:
-        sys.path.remove(str(MODELS))
-    entry = next(one for one in GRAPHS if one["name"] == name)
-    return recover(graph_from_bytes(unpacker.graph_bytes(entry)))
-
-
-@pytest.mark.parametrize("name", [one["name"] for one in GRAPHS if one["bytes"] < LARGE])
-def test_rtx_builds_every_graph_for_every_card(name):
-    """fp16 with a range of batches, and fp32 of the small ones for one picture."""
+@pytest.mark.parametrize("entry", [one for one in GRAPHS if one["bytes"] < LARGE], ids=lambda entry: entry["name"])
+def test_rtx_builds_every_graph_for_every_card(entry):
+    """fp16 with a range of batches; fp32 for one picture, of those with real weights."""
     module = pytest.importorskip("tensorrt_rtx", reason="no tensorrt-rtx: pip install 'ssdrt[test-trt]'")
-    library = open_library(module, "tensorrt_rtx")
-    small = next(one for one in GRAPHS if one["name"] == name)["bytes"] < SMALL
-    for precision, batch in (("fp16", (1, 4, 8)), ("fp32", (1, 1, 1)))[: 1 + small]:
-        facts, plan = unpack(build_plan(library, model_of(name), precision, BuildOptions(batch=batch, gpus=CARDS)))
+    library, model = open_library(module, "tensorrt_rtx"), model_of(entry["name"])
+    for precision, batch in (("fp16", (1, 4, 8)), ("fp32", (1, 1, 1)))[: 1 + (entry["weights"] == "real")]:
+        facts, plan = unpack(build_plan(library, model, precision, BuildOptions(batch=batch, gpus=CARDS)))
         check_plan(plan, "tensorrt_rtx", facts.version)
 
 
@@ -59,35 +39,34 @@ def test_the_very_network_finds_what_tensorflow_recorded(name, precision):
     """fp16: the network typed as TensorRT 10, 11 and RTX get it. Neighbours that overlap by about the threshold of the
     NMS come and go with its rounding, and graphs with random weights amplify it."""
     pytest.importorskip("PIL.Image")
-    model, entry = model_of(name), next(one for one in GRAPHS if one["name"] == name)
-    found_in(model, entry, precision, stand_in_engine(model, precision))
+    found_in(name, precision, stand_in_engine(model_of(name), precision))
 
 
 def test_the_network_in_int8_finds_most_of_it():
     """Scales by the largest magnitudes in two of the photos."""
     image = pytest.importorskip("PIL.Image")
-    entry = next(one for one in GRAPHS if one["name"].startswith("coco_ssd"))
-    model = model_of(entry["name"])
-    photos = [image.open(path).convert("RGB") for path in sorted((MODELS / entry["photos"]).glob("*.png"))[:2]]
+    name = next(one["name"] for one in GRAPHS if one["name"].startswith("coco_ssd"))
+    model = model_of(name)
+    photos = [image.open(path).convert("RGB") for path in golden_of(name)[1][:2]]
     pixels = np.stack([to_network(np.asarray(one), model.preprocessing.resizer.value) for one in photos])
     scales = tuple(measured_scales(model, pixels).items())
-    found_in(model, entry, "int8", stand_in_engine(model, "int8", scales=scales))
+    found_in(name, "int8", stand_in_engine(model, "int8", scales=scales))
     module = pytest.importorskip("tensorrt_rtx", reason="no tensorrt-rtx: pip install 'ssdrt[test-trt]'")
     options = BuildOptions(batch=(1, 4, 8), gpus=CARDS, scales=scales)
     build_plan(open_library(module, "tensorrt_rtx"), model, "int8", options)
 
 
-def found_in(model, entry, precision, engine):
+def found_in(name, precision, engine):
     """Most of what TensorFlow recorded of three photos is found, as much as ALLOWED says."""
     from PIL import Image
 
-    golden = np.load(MODELS / entry["golden"])
+    model, (golden, photos) = model_of(name), golden_of(name)
     parameters = replace(graph_parameters(model), score_threshold=0.03, max_total=1000)
     matched = total = 0
-    for photo in sorted({key.split("/")[0] for key in golden.files if "/" in key})[:3]:
-        picture = np.asarray(Image.open(MODELS / entry["photos"] / f"{photo}.png").convert("RGB"))
+    for photo in photos[:3]:
+        picture = np.asarray(Image.open(photo).convert("RGB"))
         (found,) = detect_pictures(model, engine, [picture], parameters, LabelMap({}))
-        for fits in matches(golden, photo, found, *ALLOWED[precision][:2]):
+        for fits in matches(golden, photo.stem, found, *ALLOWED[precision][:2]):
             matched, total = matched + fits, total + 1
     assert matched >= ALLOWED[precision][2] * total
 

@@ -49,3 +49,9 @@ def test_scales_are_read_for_tensorrt_alone(ssdrt, tmp_path):
     assert ssdrt(*words)[2].startswith(f"ssdrt: {scales}: these scales cannot be read: ")
     scales.write_text('{"image": 0.01}')
     assert ssdrt(*words)[2] == "ssdrt: engine reference has no option 'scales'; it has none\n"
+
+
+def test_a_name_that_no_command_would_know_is_refused(ssdrt, tmp_path):
+    code, _, err = ssdrt("build", GRAPH, "-o", tmp_path / "built.pb", "--engine", "reference")
+    assert (code, "give a name that ends in .ssdrt" in err) == (1, True)
+    assert list(tmp_path.iterdir()) == []

@@ -15,18 +15,18 @@ if not VIDEOS:
     pytest.skip("the clips are not here", allow_module_level=True)
 
 
-def shape_and_times(path):
-    """(height, width, 3) of the upright frames, and their times."""
-    frames = [item.read() for item in read_video(str(path), 10**7)]
-    return {frame.image.shape for frame in frames}, [frame.time for frame in frames]
+def shapes_and_times(path):
+    """(height, width, 3) of the upright frames, every tenth looked at, and the times of all."""
+    items = list(read_video(str(path), 10**7))
+    return {item.read().image.shape for item in items[::10]}, [item.time for item in items]
 
 
 @pytest.mark.parametrize("clip", VIDEOS, ids=lambda path: path.name)
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_frames_and_times_are_the_sources(ssdrt, tmp_path, clip, suffix):
-    shapes, times = shape_and_times(clip)
-    out = tmp_path / f"out{suffix}"
-    assert ssdrt("detect", "frozen_inference_graph.pb", clip, "-o", out, "--engine", "null", "-q")[0] == 0
-    written = shape_and_times(out)
-    assert written[0] == shapes
-    assert written[1] == pytest.approx(times, abs=1e-5 if suffix == ".mp4" else 6e-4)
+def test_frames_and_times_are_the_sources(ssdrt, tmp_path, clip):
+    mp4, mkv = tmp_path / "out.mp4", tmp_path / "out.mkv"
+    assert ssdrt("detect", "frozen_inference_graph.pb", clip, "-o", mp4, "-o", mkv, "--engine", "null", "-q")[0] == 0
+    shapes, times = shapes_and_times(clip)
+    for out, exact in ((mp4, 1e-5), (mkv, 6e-4)):
+        written = shapes_and_times(out)
+        assert written[0] == shapes
+        assert written[1] == pytest.approx(times, abs=exact)

@@ -51,3 +51,13 @@ def test_a_uff_file_comes_with_what_the_device_needs_and_is_run(ssdrt, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {line.rpartition("/")[2] for line in out.splitlines()}
     assert "NMS_TRT" in ssdrt("inspect", tmp_path / "demo.uff")[1]
     assert '"detections": [{' in ssdrt("detect", tmp_path / "demo.uff", "photo.png", "--json", "-", "-q")[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("out.onnx", ("--preprocessor", "script.py")), ("out.pb", ("--heads-only",)), ("out.uff", ("--heads-only",))],
+)
+def test_an_option_that_would_do_nothing_is_refused(ssdrt, tmp_path, name, options):
+    code, _, err = ssdrt("convert", "frozen_inference_graph.pb", tmp_path / name, *options)
+    assert (code, f"{options[0]} is not for a .{name[4:]}" in err) == (1, True)
+    assert list(tmp_path.iterdir()) == []

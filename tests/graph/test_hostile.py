@@ -120,9 +120,9 @@ def test_what_crashed_a_reader_is_refused(path):
 @pytest.mark.parametrize(
     ("make", "seeds"),
     [
-        pytest.param(lambda: demo_bytes(VARIANTS["one_class"]), range(0, 1600, 3), id="one_class"),
-        pytest.param(lambda: exported_bytes("clip_before"), range(1, 550, 3), id="clip_before"),
-        pytest.param(lambda: exported_bytes("class_agnostic"), range(2, 550, 3), id="class_agnostic"),
+        pytest.param(lambda: demo_bytes(VARIANTS["one_class"]), range(0, 1600, 10), id="one_class"),
+        pytest.param(lambda: exported_bytes("clip_before"), range(1, 550, 10), id="clip_before"),
+        pytest.param(lambda: exported_bytes("class_agnostic"), range(2, 550, 10), id="class_agnostic"),
     ],
 )
 def test_mutants_are_loaded_or_refused_within_the_limits(make, seeds):
@@ -134,4 +134,4 @@ def test_mutants_are_loaded_or_refused_within_the_limits(make, seeds):
         verdict = judge(lambda data=data: recover(graph_from_bytes(data)), len(data))
         assert verdict.good, (seed, what, verdict)
         kinds.append(verdict.kind)
-    assert kinds.count("loaded") > len(seeds) / 8
+    assert kinds.count("loaded") > len(seeds) / 12

@@ -1,6 +1,7 @@
 """A data set to train on: the demo's picture, twice, and a picture without objects; and the demo's graph."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -28,15 +29,23 @@ def annotations():
     }
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """The current folder, with data.json, pictures/, and demo.pb beside the names of its classes."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "pictures").mkdir()
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """What `place` is a copy of."""
+    folder = tmp_path_factory.mktemp("train")
+    (folder / "pictures").mkdir()
     for name in ("1.png", "2.png"):
-        Image.fromarray(demo_picture()).save(tmp_path / "pictures" / name)
-    Image.fromarray(np.full(demo_picture().shape, 128, np.uint8)).save(tmp_path / "pictures" / "3.png")
-    (tmp_path / "data.json").write_text(json.dumps(annotations()))
-    demo_file(tmp_path).rename(tmp_path / "demo.pb")
-    (tmp_path / "demo.labels.txt").write_text("\n".join(COLOURS))
+        Image.fromarray(demo_picture()).save(folder / "pictures" / name, compress_level=1)
+    Image.fromarray(np.full(demo_picture().shape, 128, np.uint8)).save(folder / "pictures" / "3.png")
+    (folder / "data.json").write_text(json.dumps(annotations()))
+    demo_file(folder).rename(folder / "demo.pb")
+    (folder / "demo.labels.txt").write_text("\n".join(COLOURS))
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path, prepared, monkeypatch):
+    """The current folder, with data.json, pictures/, and demo.pb beside the names of its classes."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -106,7 +106,7 @@ def test_a_run_that_stops_and_goes_on_ends_as_one_that_did_not(place):
 
 
 def test_a_killed_run_goes_on_to_the_same_graph(place):
-    words = ("--steps", "30", "--every", "2")
+    words = ("--steps", "10", "--every", "2")
     command = [sys.executable, "-m", "ssdrt", *BASE, *words, "-o", "killed.pb"]
     with subprocess.Popen(command) as process:
         deadline = time.monotonic() + 120

@@ -10,6 +10,7 @@ from typing import Any
 
 from ssdrt.cli.options import add_engine, add_model, batch_range, positive
 from ssdrt.cli.outputs import keep_inputs
+from ssdrt.errors import SinkError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -55,6 +56,8 @@ def run(args: Namespace) -> int:
     path = Path(args.output or f"{Path(args.model).stem}.ssdrt")
     for output in filter(None, (path, args.save_plan)):
         keep_inputs(args, output)
+    if path.suffix != ".ssdrt":  # by which all commands know such a file
+        raise SinkError(f"{str(path)!r}: give a name that ends in .ssdrt")
     begin = time.perf_counter()
     preparation = prepare(args.model, args.engine, args.precision, engine_options(args))
     bundle = preparation.bundle

@@ -45,6 +45,12 @@ def run(args: Namespace) -> int:
     writer = {".onnx": _write_onnx, ".pb": _write_pb, ".uff": _write_uff}.get(path.suffix.lower())
     if writer is None:
         raise SinkError(f"{str(path)!r}: give a name that ends in .onnx, .pb or .uff")
+    for option, given, only in (
+        ("--preprocessor", args.preprocessor, _write_uff),
+        ("--heads-only", args.heads_only, _write_onnx),
+    ):
+        if given and writer is not only:
+            raise SinkError(f"{option} is not for a {path.suffix}; ssdrt convert --help says for what it is")
     keep_inputs(args, path)
     return writer(args, path)
 

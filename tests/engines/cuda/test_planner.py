@@ -1,28 +1,22 @@
 """The planner's steps, run by numpy in the memory that it planned, are the network."""
 
-import json
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from recorded import GRAPHS, model_of
 from ssdrt.engines import reference
 from ssdrt.engines.cuda.executor import run_plan
 from ssdrt.engines.cuda.plan import Convolution, Depthwise, between, reads
 from ssdrt.engines.cuda.planner import plan_network
 from ssdrt.engines.cuda.tactics import Tactic
 from ssdrt.engines.cuda.tuner import best_pair
-from ssdrt.graph import read_graph
 from ssdrt.model import Concat, Conv, DepthwiseConv
 from ssdrt.postprocess import convert_scores
-from ssdrt.recover import recover
 from tiny_ssd import tiny_pixels, tiny_ssd
 
-MODELS = Path(__file__).parents[4] / "shared" / "models"
 CHAINS = {
     "ssd_mobilenet_v1_90_od2020": 2,
     "ssd_mobilenet_v1_05_keepaspect_8_od2020": 1,
@@ -87,16 +81,10 @@ def test_channels_that_fill_no_access_leave_holes_which_nothing_reads():
     check(replace(model, layers=tuple(layers)), tiny_pixels(1))
 
 
-def _entries():
-    return json.loads((MODELS / "graphs.json").read_text()) if MODELS.is_dir() else []
-
-
-@pytest.mark.skipif(not MODELS.is_dir(), reason="no graphs: ../shared is not there")
-@pytest.mark.parametrize("entry", _entries(), ids=lambda entry: entry["name"])
-def test_graphs(entry, tmp_path):
-    script = [sys.executable, str(MODELS / "unpack.py"), str(tmp_path), entry["name"]]
-    subprocess.run(script, check=True, capture_output=True)
-    model = recover(read_graph(tmp_path / f"{entry['name']}.pb"))
+@pytest.mark.skipif(not GRAPHS, reason="no graphs: ../shared is not there")
+@pytest.mark.parametrize("entry", GRAPHS, ids=lambda entry: entry["name"])
+def test_graphs(entry):
+    model = model_of(entry["name"])
     if entry["bytes"] < SMALL:
         pixels = np.random.default_rng(1).uniform(0, 255, (1, *model.input_size, 3)).astype(np.float32)
         plan = check(model, pixels)
