@@ -355,6 +355,7 @@ def test_flags_that_depend_on_portable_come_after_it():
         ({"gpus": ("SM90",)}, "has no ComputeCapability SM90"),
         ({"dla": 0}, "no DLA core 0 here"),
         ({"batch": (4, 2, 1)}, "give least, best and most"),
+        ({"scales": (("border", 0.1),)}, "scales are for int8, and this build is in fp32"),
     ],
 )
 def test_options_that_are_not_there_are_told_with_those_that_are(options, message):

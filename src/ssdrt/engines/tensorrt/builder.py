@@ -103,6 +103,8 @@ def build_plan(
         raise EngineError(
             f"batch {options.batch}: give least, best and most, each at least 1 and none below the one before"
         )
+    if options.scales and precision != "int8":
+        raise EngineError(f"scales are for int8, and this build is in {precision}: --precision int8, or leave them out")
     network = _Network(library, network_bytes(library, model, precision, options))
     config = _config(library, network, precision, options, model)
     cache = _TimingCache(library, config, options.timing_cache if options.level else "")  # level 0 measures nothing
