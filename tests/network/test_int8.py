@@ -54,9 +54,14 @@ def test_scales_are_read(tmp_path):
     path = tmp_path / "scales.json"
     path.write_text(json.dumps({"image": 0.0078, "conv": 1}))
     assert read_scales(path) == {"image": 0.0078, "conv": 1.0}
+    path.write_text(f'{{"image": {10**400}}}')
+    assert read_scales(path) == {"image": float("inf")}  # which no model takes
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", '{"image": "0.1"}', '{"image": true}', "{", "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1, 2]", '{"image": "0.1"}', '{"image": true}', "{", "\xff", "[" * 10**5, '{"image": 1}' + " " * 10**7],
+)
 def test_files_that_hold_no_scales_are_refused(tmp_path, text):
     path = tmp_path / "scales.json"
     path.write_bytes(text.encode("latin-1"))
@@ -70,6 +75,9 @@ def test_files_that_hold_no_scales_are_refused(tmp_path, text):
         ({}, "int8 needs the scales"),
         ({"nothing": 1.0}, "no convolution reads a value 'nothing'"),
         ({"border": 0.0}, "not a number above 0"),
+        ({"border": -0.1}, "not a number above 0"),
+        ({"border": 1e-50}, "not a number above 0"),
+        ({"border": 1e39}, "not a number above 0"),
         ({"border": float("nan")}, "not a number above 0"),
     ],
 )

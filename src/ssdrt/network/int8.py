@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.errors import ModelError
+from ssdrt.errors import ModelError, shorten
 from ssdrt.model import Conv, DepthwiseConv, Floats, SsdModel
 
 MAX_BYTES = 10_000_000
 MOST = 127
+FLOAT32 = np.finfo(np.float32)
 
 Scales = Mapping[str, float]
 """Name of a value, as the layers read it, to its scale."""
@@ -33,12 +34,14 @@ def read_scales(path: str | os.PathLike[str]) -> dict[str, float]:
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-        found = json.loads(data) if len(data) <= MAX_BYTES else None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: these scales cannot be read: {error}") from error
-    if not isinstance(found, dict) or not all(type(scale) in (int, float) for scale in found.values()):
+        found = json.loads(data, parse_int=float) if len(data) <= MAX_BYTES else None
+    except OSError as error:
+        raise ModelError(f"{path}: these scales cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is no JSON that can be read: {error}") from error
+    if not found or not isinstance(found, dict) or not all(isinstance(scale, float) for scale in found.values()):
         raise ModelError(f'{path} holds no scales: they are one JSON object, {{"name of a layer": 0.02, ...}}')
-    return {name: float(scale) for name, scale in found.items()}
+    return found
 
 
 def check_scales(model: SsdModel, scales: Scales) -> None:
@@ -46,16 +49,19 @@ def check_scales(model: SsdModel, scales: Scales) -> None:
 
     Raises
     ------
-    ModelError: one does not, or is not above 0; or there are none.
+    ModelError: one does not, or is no float32 above 0; or there are none.
     """
     read = {layer.inputs[0] for layer in model.layers if isinstance(layer, (Conv, DepthwiseConv))}
     if not scales:
         raise ModelError("int8 needs the scales of the values that the convolutions read: ssdrt build --scales FILE")
     for name, scale in scales.items():
         if name not in read:
-            raise ModelError(f"no convolution reads a value {name!r}; they read, for example, {min(read)!r}")
-        if not 0 < scale < np.inf:
-            raise ModelError(f"the scale {scale} is not a number above 0", node=name)
+            raise ModelError(
+                f"no convolution reads a value {shorten(name)!r}; they read, for example, {shorten(min(read))!r}: are "
+                "these the scales of another model?"
+            )
+        if not float(FLOAT32.tiny) <= scale <= float(FLOAT32.max):
+            raise ModelError(f"the scale {scale} is not a number above 0 that float32 holds; mend it", node=name)
 
 
 def whole_weights(layer: Conv | DepthwiseConv) -> tuple[NDArray[np.int8], Floats]:
