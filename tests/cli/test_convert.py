@@ -55,9 +55,25 @@ def test_a_uff_file_comes_with_what_the_device_needs_and_is_run(ssdrt, tmp_path)
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("out.onnx", ("--preprocessor", "script.py")), ("out.pb", ("--heads-only",)), ("out.uff", ("--heads-only",))],
+    [
+        ("out.onnx", ("--preprocessor", "script.py")),
+        ("out.onnx", ("--for", "trt6")),
+        ("out.pb", ("--heads-only",)),
+        ("out.pb", ("--for", "trt8.2")),
+        ("out.pb", ("--opset", "13")),
+        ("out.uff", ("--heads-only",)),
+        ("out.uff", ("--for", "trt8.2")),
+        ("out.uff", ("--opset", "13")),
+    ],
 )
 def test_an_option_that_would_do_nothing_is_refused(ssdrt, tmp_path, name, options):
     code, _, err = ssdrt("convert", "frozen_inference_graph.pb", tmp_path / name, *options)
-    assert (code, f"{options[0]} is not for a .{name[4:]}" in err) == (1, True)
+    assert (code, err.startswith(f"ssdrt: {options[0]}"), f" is not for a .{name[4:]}" in err) == (1, True, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [("--heads-only",), ("--opset", "17")])
+def test_the_programs_of_a_device_know_one_file(ssdrt, tmp_path, options):
+    code, _, err = ssdrt("convert", "frozen_inference_graph.pb", tmp_path / "out.onnx", "--for", "trt8.2", *options)
+    assert (code, "leave --opset and --heads-only out" in err) == (1, True)
     assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ssdrt.model import SsdModel
 
 
+OPSET = 17
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """From which model, to which file, how much of it."""
     add_model(parser)
@@ -22,12 +25,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "output", metavar="OUT", help="the file to write: .onnx, .pb for TensorFlow, or .uff for TensorRT 5 to 8.6"
     )
     parser.add_argument("--heads-only", action="store_true", help="end at the heads: no box decoding, scores and NMS")
-    parser.add_argument("--opset", type=positive, default=17, metavar="N", help="ONNX opset, 11 to 22 (default: 17)")
+    parser.add_argument("--opset", type=positive, metavar="N", help=f"ONNX opset, 11 to 22 (default: {OPSET})")
     parser.add_argument(
         "--for",
         dest="target",
         choices=("trt6", "trt8", "trt8.2"),
-        default="trt8",
         help=".uff: TensorRT 5 and 6, or 7 to 8.6 (default: trt8); .onnx: trt8.2 writes what TensorRT 8.0 to 8.6 of "
         "JetPack 4.6 and 5 take, and the programs that build and run it there",
     )
@@ -45,12 +47,16 @@ def run(args: Namespace) -> int:
     writer = {".onnx": _write_onnx, ".pb": _write_pb, ".uff": _write_uff}.get(path.suffix.lower())
     if writer is None:
         raise SinkError(f"{str(path)!r}: give a name that ends in .onnx, .pb or .uff")
-    for option, given, only in (
-        ("--preprocessor", args.preprocessor, _write_uff),
-        ("--heads-only", args.heads_only, _write_onnx),
+    for option, given, suffix in (
+        ("--preprocessor", args.preprocessor, ".uff"),
+        ("--heads-only", args.heads_only, ".onnx"),
+        ("--opset", args.opset, ".onnx"),
+        (f"--for {args.target}", args.target, ".onnx" if args.target == "trt8.2" else ".uff"),
     ):
-        if given and writer is not only:
-            raise SinkError(f"{option} is not for a {path.suffix}; ssdrt convert --help says for what it is")
+        if given and path.suffix.lower() != suffix:
+            raise SinkError(f"{option} is not for a {path.suffix}; it is for a {suffix}")
+    if args.target == "trt8.2" and (args.heads_only or args.opset):
+        raise SinkError("--for trt8.2 chooses the opset and the outputs itself; leave --opset and --heads-only out")
     keep_inputs(args, path)
     return writer(args, path)
 
@@ -72,9 +78,7 @@ def _write_uff(args: Namespace, path: Path) -> int:
     from ssdrt.legacy.convert import convert_to_uff
     from ssdrt.zoo import model_path
 
-    if args.target == "trt8.2":
-        raise SinkError("--for trt8.2 writes .onnx; a .uff is for trt6 or trt8")
-    written = convert_to_uff(model_path(args.model), path, args.preprocessor, args.target)
+    written = convert_to_uff(model_path(args.model), path, args.preprocessor, args.target or "trt8")
     if not args.quiet:
         print("\n".join(str(one) for one in written))
     return 0
@@ -88,11 +92,12 @@ def _write_onnx(args: Namespace, path: Path) -> int:
     model = load_model(args.model)
     if args.target == "trt8.2":
         return _write_for_device(args, model, path)
-    data = build_onnx(model, tail="heads" if args.heads_only else "detections", opset=args.opset)
+    opset = args.opset or OPSET
+    data = build_onnx(model, tail="heads" if args.heads_only else "detections", opset=opset)
     with whole_file(path) as file:
         file.write(data)
     if not args.quiet:
-        print(f"{path}: {len(data) / 1e6:.1f} MB, ONNX opset {args.opset}")
+        print(f"{path}: {len(data) / 1e6:.1f} MB, ONNX opset {opset}")
         print(_ports(model, args.heads_only))
         resizer = model.preprocessing.resizer.value
         if resizer.kind != "fixed_shape" and not resizer.pad:
