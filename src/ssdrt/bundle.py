@@ -92,12 +92,16 @@ def save_bundle(bundle: Bundle, path: str | Path) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def load_bundle(path: str | Path) -> Bundle:
+def load_bundle(path: str | Path, beside_plan: bool = False) -> Bundle:
     """Read a bundle; its arrays are views of the file's bytes and read-only.
+
+    Parameters
+    ----------
+    beside_plan: whether it may lack the network, as what lies beside a bare plan does.
 
     Raises
     ------
-    BundleError: it cannot be read, is no bundle, of another format version, or damaged.
+    BundleError: it cannot be read, is no bundle, of another format version, without a network, or damaged.
     """
     try:
         if not Path(path).is_file():
@@ -106,16 +110,19 @@ def load_bundle(path: str | Path) -> Bundle:
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
-        return _parse(data)
+        bundle = _parse(data)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, OverflowError) as error:
         raise BundleError(f"{path} is damaged: {type(error).__name__} {error}; build it again") from error
+    if not bundle.model.layers and not beside_plan:
+        raise BundleError(f"{path} holds no network, it belongs to the plan beside it: open that, or the model itself")
+    return bundle
 
 
 def _parse(data: bytes) -> Bundle:
     if data[: len(MAGIC)] != MAGIC:
-        raise BundleError("this is no .ssdrt file")
+        raise BundleError("this is no .ssdrt file; ssdrt build writes one")
     if hashlib.sha256(memoryview(data)[START - 8 :]).digest() != data[len(MAGIC) : START - 8]:
         raise BundleError("it does not match its checksum: damaged or half-written; build it again")
     end = START + int.from_bytes(data[START - 8 : START], "little")

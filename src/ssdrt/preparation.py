@@ -31,7 +31,7 @@ log = logging.getLogger("ssdrt")
 
 
 PLANS = (".engine", ".plan", ".trt")
-"""How names of bare TensorRT plans end. What else is needed lies beside one, in a file with .ssdrt after its name."""
+"""How names of bare TensorRT plans end."""
 
 Options = Mapping[str, Any]
 
@@ -120,13 +120,13 @@ def _from_graph(data: bytes, name: str, engine: str, precision: str, options: Op
 def _from_plan(path: Path) -> Preparation:
     """A bare plan with what lies beside it; there is no network that it could be rebuilt from."""
     plan = read_plan(path)
-    beside = Path(f"{path}.ssdrt")
+    beside = beside_plan(path)
     if not beside.exists():
         raise BundleError(
-            f"{path} is a bare plan, and {beside.name}, which says what its outputs mean, is not beside it: "
+            f"{path}: {beside.name}, which says what the outputs of a bare plan mean, is not beside it: "
             "`ssdrt build MODEL --save-plan` writes both; or open the model itself"
         )
-    bundle = load_bundle(beside)
+    bundle = load_bundle(beside, beside_plan=True)
     bundle = replace(bundle, plan=bundle.plan + plan)
     here = engine_module(pick_engine(bundle.engine)).fingerprint()
     if here != bundle.fingerprint:
@@ -134,6 +134,11 @@ def _from_plan(path: Path) -> Preparation:
             f"{path} was built for {bundle.fingerprint}, this is {here}: build the model again on this machine"
         )
     return Preparation(bundle, True)
+
+
+def beside_plan(path: Path) -> Path:
+    """Where what else a bare plan needs lies."""
+    return Path(f"{path}.ssdrt")
 
 
 def read_plan(path: Path) -> bytes:
@@ -164,7 +169,7 @@ def save_plan(bundle: Bundle, path: Path) -> None:
         path.write_bytes(plan)
     except OSError as error:
         raise BundleError(f"{path} cannot be written: {error.strerror or error}") from error
-    save_bundle(replace(bundle, model=replace(bundle.model, layers=()), plan=facts, graph=b""), Path(f"{path}.ssdrt"))
+    save_bundle(replace(bundle, model=replace(bundle.model, layers=()), plan=facts, graph=b""), beside_plan(path))
 
 
 def _from_bundle(path: Path, engine: str, precision: str, options: Options) -> Preparation:

@@ -2,7 +2,10 @@
 
 import pytest
 
-from gpu_stand_in import plan_bytes
+from gpu_stand_in import plan_bytes, stand_in_plan
+from ssdrt.bundle import Bundle, load_bundle, save_bundle
+from ssdrt.preparation import save_plan
+from tiny_ssd import tiny_ssd
 
 
 def test_inspect_tells_what_a_plan_is(ssdrt, tmp_path):
@@ -15,7 +18,40 @@ def test_inspect_tells_what_a_plan_is(ssdrt, tmp_path):
     path.write_bytes(plan_bytes(b"network")[:-3])
     code, _, err = ssdrt("inspect", str(path))
     assert code == 1
-    assert "cut off" in err
+    assert err.startswith(f"ssdrt: {path}: this TensorRT plan is cut off")
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A `.ssdrt` that was built on another machine."""
+    path = tmp_path / "other.ssdrt"
+    card = "tensorrt 8.6.0, another card, compute capability 9.0"
+    save_bundle(Bundle(tiny_ssd(), "tensorrt", "fp16", card, stand_in_plan(tiny_ssd(), "fp16"), "asked for", b""), path)
+    return path
+
+
+def test_inspect_tells_what_a_file_was_built_for(ssdrt, elsewhere):
+    words = "\nbuilt for tensorrt fp16 (asked for) on tensorrt 8.6.0, another card, compute capability 9.0\n"
+    assert words in ssdrt("inspect", elsewhere)[1]
+
+
+def test_inspect_tells_the_facts_beside_a_plan(ssdrt, tmp_path, elsewhere):
+    save_plan(load_bundle(elsewhere), tmp_path / "model.engine")
+    _, out, _ = ssdrt("inspect", tmp_path / "model.engine")
+    assert ["precision", "fp16"] in [line.split() for line in out.splitlines()]
+
+
+@pytest.mark.parametrize("words", [("inspect",), ("detect", "photo.png"), ("build",), ("convert", "out.onnx")])
+def test_what_lies_beside_a_plan_is_no_model(ssdrt, tmp_path, elsewhere, words):
+    save_plan(load_bundle(elsewhere), tmp_path / "model.engine")
+    code, _, err = ssdrt(words[0], tmp_path / "model.engine.ssdrt", *words[1:])
+    assert (code, "holds no network, it belongs to the plan beside it" in err) == (1, True)
+
+
+def test_nothing_is_built_or_converted_from_a_plan(ssdrt, tmp_path, elsewhere):
+    save_plan(load_bundle(elsewhere), tmp_path / "model.engine")
+    assert "a plan is built already" in ssdrt("build", tmp_path / "model.engine")[2]
+    assert "a TensorRT plan: give the model" in ssdrt("convert", tmp_path / "model.engine", "out.onnx")[2]
 
 
 @pytest.mark.parametrize("words", [("inspect",), ("detect",)])

@@ -40,6 +40,7 @@ def onnx_model():
         (b"<html><body>", "a web page"),
         (b"\n  <!doctype HTML>\n<html>", "a web page"),
         (b"SSDRT\r\n\x01" + b"x" * 100, "an .ssdrt bundle"),
+        (b"ftrt" + b"x" * 100, "a TensorRT plan"),
         (SAVED_MODEL, "a SavedModel"),
         (onnx_model(), "an ONNX model"),
         (b"\x89PNG\r\n\x1a\n" + b"x" * 100, "a picture"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from ssdrt.cli.options import add_engine, add_model, batch_range, positive
 from ssdrt.cli.outputs import keep_inputs
-from ssdrt.errors import SinkError
+from ssdrt.errors import BundleError, SinkError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def run(args: Namespace) -> int:
     from ssdrt.bundle import save_bundle
     from ssdrt.labels import read_labels
     from ssdrt.model import Fact
-    from ssdrt.preparation import prepare, save_plan
+    from ssdrt.preparation import PLANS, prepare, save_plan
 
     labels = read_labels(args.labels) if args.labels else None
     path = Path(args.output or f"{Path(args.model).stem}.ssdrt")
@@ -58,6 +58,8 @@ def run(args: Namespace) -> int:
         keep_inputs(args, output)
     if path.suffix != ".ssdrt":  # by which all commands know such a file
         raise SinkError(f"{str(path)!r}: give a name that ends in .ssdrt")
+    if Path(args.model).suffix in PLANS:
+        raise BundleError(f"{args.model}: a plan is built already; give the model itself")
     begin = time.perf_counter()
     preparation = prepare(args.model, args.engine, args.precision, engine_options(args))
     bundle = preparation.bundle

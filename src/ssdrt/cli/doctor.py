@@ -58,7 +58,7 @@ def _engines() -> Rows:
             continue
         module = engine_module(name)
         why = module.unavailable()
-        left = why or not_taken(name)
+        left = not_taken(name)
         chosen = " (what auto takes)" if name == pick_engine("auto") else f" (by name only: {left})" if left else ""
         rows.append((name, f"no: {why}" if why else f"{', '.join(module.precisions())}{chosen}"))
     return rows

@@ -29,6 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print what was recovered."""
+    from ssdrt.bundle import load_bundle
     from ssdrt.cli.loading import load_model
     from ssdrt.legacy.advice import summary
     from ssdrt.legacy.binary import looks_like_uff, read_uff
@@ -42,12 +43,16 @@ def run(args: Namespace) -> int:
     if looks_like_uff(path):  # not every .uff holds a detector
         print(summary(read_uff(path)))
         return 0
-    model = load_model(args.model)
+    built = load_bundle(path) if path.suffix == ".ssdrt" else None
+    model = built.model if built else load_model(args.model)
     costs = layer_costs(model)
     if args.json:
         print(json.dumps(_json(model, costs)))
         return 0
-    print(f"{args.model}: {_headline(model)}\nsha256 of the graph: {model.digest}\n")
+    print(f"{args.model}: {_headline(model)}\nsha256 of the graph: {model.digest}")
+    if built:
+        print(f"built for {built.engine} {built.precision} ({built.why}) on {built.fingerprint}")
+    print()
     print(_cost_lines(costs))
     print(f"\nfeature maps\n{_head_lines(model, costs)}")
     for section, facts in recovered(model).items():
@@ -58,13 +63,17 @@ def run(args: Namespace) -> int:
 
 
 def _show_plan(path: Path, as_json: bool) -> int:
-    """What a TensorRT plan says of itself; its layers too where it can be loaded."""
+    """What a TensorRT plan and the facts beside it say; its layers too where it can be loaded."""
+    from ssdrt.bundle import load_bundle
     from ssdrt.engines.tensorrt.inspection import plan_facts, plan_layers
     from ssdrt.errors import EngineError
-    from ssdrt.preparation import read_plan
+    from ssdrt.preparation import beside_plan, read_plan
 
-    plan = read_plan(path)
-    facts = plan_facts(plan)
+    plan, beside = read_plan(path), beside_plan(path)
+    try:
+        facts = plan_facts((load_bundle(beside, beside_plan=True).plan if beside.exists() else b"") + plan)
+    except EngineError as error:
+        raise EngineError(f"{path}: {error}") from error
     layers: tuple[Any, ...] = ()
     try:
         layers = plan_layers(plan)

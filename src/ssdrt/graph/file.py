@@ -21,6 +21,8 @@ _HINTS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89HDF", "a Keras .h5 model: export a frozen graph from it"),
     (4, b"TFL3", "a TensorFlow Lite model: give the frozen graph (.pb) that it was made from"),
     (0, b"SSDRT", "an .ssdrt bundle, which has another suffix here: rename it to end in .ssdrt"),
+    (0, b"ftrt", "a TensorRT plan: give the model that it was built from"),
+    (0, b"vtrt", "a TensorRT plan: give the model that it was built from"),
     (0, b"\x89PNG", "a picture: the model comes first, then the pictures"),
     (0, b"\xff\xd8\xff", "a picture: the model comes first, then the pictures"),
     (257, b"ustar", "a tar archive: unpack it and give its frozen_inference_graph.pb"),
