@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,14 @@ def start(clip, out, largest=resource.RLIM_INFINITY):
 
     environment = {**os.environ, "PYTHONPATH": str(Path(ssdrt.__file__).parents[1])}
     words = ("detect", "frozen_inference_graph.pb", clip, "-o", out, "--json", "-", "--engine", "reference", "-q")
-    return subprocess.Popen(
+    run = subprocess.Popen(
         [sys.executable, "-m", "ssdrt", *words],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=prepare,
     )  # fmt: skip
+    deadline = threading.Timer(120, run.kill)  # one that hangs fails its test, and does not keep all the others waiting
+    deadline.daemon = True
+    deadline.start()
+    return run
 
 
 def times(path):

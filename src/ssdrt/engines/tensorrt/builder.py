@@ -305,16 +305,24 @@ def _in_thread(work: Callable[[], Any], stop: _Stop | None, advance: Advance) ->
     """`work` in a thread, so that Ctrl-C reaches this one. Without a monitor the thread is left behind, and ends with
     the process."""
     result: list[Any] = []
-    thread = threading.Thread(target=lambda: result.append(work()), name="ssdrt-tensorrt-build", daemon=True)
-    thread.start()
+    finished = threading.Event()
+
+    def run() -> None:
+        try:
+            result.append(work())
+        finally:
+            finished.set()
+
+    thread = threading.Thread(target=run, name="ssdrt-tensorrt-build", daemon=True)
     try:
+        thread.start()
         while thread.is_alive():
             thread.join(1.0)  # a join without end would not let Ctrl-C through on every system
             if stop is None:
                 advance(1)
     except KeyboardInterrupt:
-        if stop is not None:
+        if stop is not None and thread.ident is not None:  # it may come before `start` is back
             stop.set()
-            thread.join()
+            finished.wait()
         raise
     return result[0] if result else None
