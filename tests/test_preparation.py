@@ -59,7 +59,18 @@ def test_a_bundle_is_taken_as_it_is_or_rebuilt_from_its_own_model(tmp_path, monk
         rebuilt = prepare(place, "null")
     assert (rebuilt.cached, rebuilt.bundle.fingerprint) == (False, "another machine")
     assert len(caplog.messages) == 1
+    assert caplog.messages[0].endswith("rebuilding it for null here")
     assert load_bundle(place).fingerprint != "another machine"  # the user's file is the user's
+
+
+def test_a_bundle_that_is_rebuilt_lacks_what_its_build_was_told(tmp_path, monkeypatch, caplog):
+    place = tmp_path / "model.ssdrt"
+    save_bundle(prepare(demo_file(tmp_path), "null").bundle, place)
+    monkeypatch.setattr(null, "fingerprint", lambda: "another machine")
+    monkeypatch.setattr(null, "OPTIONS", ("batch",), raising=False)
+    with caplog.at_level(logging.WARNING, "ssdrt"):
+        prepare(place, "null")
+    assert caplog.messages[0].endswith("rebuilding it for null here, without what `ssdrt build` was told")
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch):

@@ -185,9 +185,10 @@ def _from_bundle(path: Path, engine: str, precision: str, options: Options) -> P
     cached = _cached(place, fingerprint)
     if cached is not None:
         return Preparation(cached, True, options)
+    lost = "" if options or not hasattr(engine_module(wanted), "OPTIONS") else ", without what `ssdrt build` was told"
     log.warning(
-        "%s was built for %s %s on %s; rebuilding it for %s here",
-        path, bundle.engine, bundle.precision, bundle.fingerprint, wanted,
+        "%s was built for %s %s on %s; rebuilding it for %s here%s",
+        path, bundle.engine, bundle.precision, bundle.fingerprint, wanted, lost,
     )  # fmt: skip
     rebuilt = build(bundle.model, wanted, precision, bundle.graph, options)
     _store(rebuilt, place)
