@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def _from_plan(path: Path) -> Preparation:
     bundle = load_bundle(beside, beside_plan=True)
     bundle = replace(bundle, plan=bundle.plan + plan)
     here = engine_module(pick_engine(bundle.engine)).fingerprint()
-    if here != bundle.fingerprint:
+    if not _fits(bundle):
         raise EngineError(
             f"{path} was built for {bundle.fingerprint}, this is {here}: build the model again on this machine"
         )
@@ -178,7 +178,7 @@ def _from_bundle(path: Path, engine: str, precision: str, options: Options) -> P
     wanted = bundle.engine if engine == "auto" and _usable(bundle.engine) else pick_engine(engine, precision)
     same_precision = precision in ("auto", bundle.precision)
     fingerprint = engine_module(wanted).fingerprint()
-    if (wanted, fingerprint) == (bundle.engine, bundle.fingerprint) and same_precision and not options:
+    if wanted == bundle.engine and same_precision and not options and _fits(bundle):
         return Preparation(bundle, True)
     choices = (__version__, wanted, precision, fingerprint, *sorted(options.items()))
     place = cache_path(bundle.model.digest, *choices)
@@ -193,6 +193,13 @@ def _from_bundle(path: Path, engine: str, precision: str, options: Options) -> P
     rebuilt = build(bundle.model, wanted, precision, bundle.graph, options)
     _store(rebuilt, place)
     return Preparation(rebuilt, False, options)
+
+
+def _fits(bundle: Bundle) -> bool:
+    """Whether the plan runs on this machine, which can run its engine, as it is."""
+    module = engine_module(bundle.engine)
+    fits: Callable[[bytes], bool] = getattr(module, "fits", lambda _plan: False)
+    return module.fingerprint() == bundle.fingerprint or fits(bundle.plan)
 
 
 def _usable(engine: str) -> bool:

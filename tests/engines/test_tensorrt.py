@@ -21,6 +21,7 @@ from gpu_stand_in import (
     stand_in_plan,
 )
 from int8_scales import measured_scales
+from ssdrt.bundle import Bundle, save_bundle
 from ssdrt.engines import reference, tensorrt
 from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan, network_bytes
 from ssdrt.engines.tensorrt.inspection import read_layers
@@ -30,6 +31,7 @@ from ssdrt.engines.tensorrt.runtime import TensorrtEngine, check_facts
 from ssdrt.errors import EngineError, ModelError
 from ssdrt.pipeline import detect_pictures, graph_parameters
 from ssdrt.postprocess import NmsParameters
+from ssdrt.preparation import prepare, save_plan
 from tiny_ssd import CLASSES, HEIGHT, WIDTH, tiny_pixels, tiny_ssd
 
 PHOTO = np.random.default_rng(2).integers(0, 256, (30, 50, 3)).astype(np.uint8)
@@ -70,6 +72,36 @@ def test_a_portable_plan_runs_on_later_versions_too():
     check_plan(plan_bytes(b"network"), "tensorrt", "10.16.1.11", portable=True)
     with pytest.raises(EngineError, match="runs on its own only"):
         check_plan(plan_bytes(b"network"), "tensorrt", "8.5.2.2", portable=True)
+
+
+@pytest.mark.parametrize(
+    ("version", "capability", "portable", "taken"),
+    [
+        ("8.6.0", (8, 6), True, True),
+        ("10.3.0", (8, 6), True, True),
+        ("8.6.0", (8, 6), False, False),
+        ("8.6.0", (7, 5), True, False),
+        ("8.5.2", (8, 6), True, False),
+    ],
+)
+def test_a_portable_file_is_taken_elsewhere_as_it_is(tmp_path, monkeypatch, version, capability, portable, taken):
+    device = StandInDevice()
+    device.name, device.capability = "other card", capability
+    library = replace(stand_in_library(device), version=version)
+    monkeypatch.setattr(tensorrt, "find_library", lambda: library)
+    monkeypatch.setattr(tensorrt, "Device", lambda: device)
+    facts, plan = unpack(stand_in_plan(tiny_ssd()))
+    data = pack(replace(facts, options={"portable": str(portable)}), plan)
+    bundle = Bundle(tiny_ssd(), "tensorrt", "fp32", "tensorrt 8.6.0, stand-in, compute capability 9.0", data, "", b"")
+    save_bundle(bundle, tmp_path / "model.ssdrt")
+    save_plan(bundle, tmp_path / "model.engine")
+    if taken:
+        assert prepare(tmp_path / "model.ssdrt").bundle.plan == prepare(tmp_path / "model.engine").bundle.plan == data
+    else:
+        with pytest.raises(
+            EngineError, match=r"this is tensorrt .*other card.*: build the model again on this machine"
+        ):
+            prepare(tmp_path / "model.engine")
 
 
 @pytest.mark.parametrize(

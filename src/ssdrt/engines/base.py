@@ -12,8 +12,9 @@ An engine module `engines/NAME.py` has these five functions, and imports its lib
                                            each on its share of the processor
 
 It may also have OPTIONS, the names that `build` takes as options (without it, none); AUTO, those of its precisions
-that "auto" compares (without it, all); ASKED, further precisions, which need options and are taken by name only; and
-`untried() -> str | None`: why "auto" leaves it here, though it can run.
+that "auto" compares (without it, all); ASKED, further precisions, which need options and are taken by name only;
+`untried() -> str | None`: why "auto" leaves it here, though it can run; and `fits(plan) -> bool`: whether a plan of
+another fingerprint runs here all the same (without it, none does).
 
 The `Engine` that `load` gives runs the network; one that can go on from there is a `DetectingEngine`, with `detect`.
 """

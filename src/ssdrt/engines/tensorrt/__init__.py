@@ -12,7 +12,7 @@ from ssdrt.engines.selfcheck import check_itself
 from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan
 from ssdrt.engines.tensorrt.driver import Device
 from ssdrt.engines.tensorrt.library import find_library
-from ssdrt.engines.tensorrt.plan_file import unpack
+from ssdrt.engines.tensorrt.plan_file import check_plan, unpack
 from ssdrt.engines.tensorrt.runtime import TensorrtEngine, load_engine
 from ssdrt.errors import EngineError
 from ssdrt.model import SsdModel
@@ -55,6 +55,21 @@ def fingerprint() -> str:
     text = f"{library.family} {library.version}, {device.name}, compute capability {major}.{minor}"
     device.close()
     return text
+
+
+def fits(plan: bytes) -> bool:
+    """Whether a plan of another card or version was built to be portable, and this machine is one that it may go to."""
+    facts, bare = unpack(plan)
+    library, device = find_library(), Device()
+    ampere = device.capability >= (8, 0)
+    device.close()
+    if facts.options.get("portable") != "True" or library.is_rtx or not ampere:
+        return False
+    try:
+        check_plan(bare, library.family, library.version, portable=True)
+    except EngineError:
+        return False
+    return True
 
 
 def build(model: SsdModel, precision: str, **options: Any) -> bytes:
