@@ -25,6 +25,7 @@ def test_capsules_say_where_pictures_are(versioned):
         np.zeros((4, 5, 6, 3), np.int8),
         np.zeros((4, 5, 6, 3), np.float32),
         np.zeros((5, 6, 3), np.uint8),
+        np.zeros((4, 0, 6, 3), np.uint8),
         np.zeros((4, 5, 6, 4), np.uint8)[..., :3],
         np.zeros((4, 5, 12, 3), np.uint8)[:, :, ::2],
         np.zeros((4, 3, 5, 6), np.uint8).transpose(0, 2, 3, 1),

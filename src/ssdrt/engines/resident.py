@@ -133,6 +133,6 @@ def _check_device(device: int, index: int, gpu: int) -> None:
 
 
 def _check(shape: tuple[int, ...], kind: str, dtype: str, dense: bool) -> None:
-    if len(shape) != 4 or shape[3] != 3 or kind != dtype or not dense:
+    if len(shape) != 4 or shape[3] != 3 or 0 in shape[1:] or kind != dtype or not dense:
         found = f"{shape} {kind}" + ("" if dense else " in another order")
         raise EngineError(f"pictures on the GPU must be (b, height, width, 3) {dtype} in C order, not {found}")

@@ -110,6 +110,20 @@ def test_closed_and_foreign():
         cuda.load(model, plan.replace(b"sm_90a", b"sm_90b"), "fp16", 1)
 
 
+def test_who_waits_for_a_lane_is_told_that_the_engine_was_closed():
+    model = tiny_ssd()
+    engine = cuda.load(model, cuda.build(model, "fp16"), "fp16", 1)
+    lane = engine._free.get()
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(engine.infer, tiny_pixels(1)) for _ in range(3)]
+        closing = pool.submit(engine.close)
+        engine._free.put(lane)
+        closing.result(60)
+        for one in waiting:  # whoever got the lane before `close` did has its predictions
+            error = one.exception(60)
+            assert error is None or "closed" in str(error)
+
+
 class OnGpu:
     """Pictures in the GPU's memory, as other libraries show them."""
 

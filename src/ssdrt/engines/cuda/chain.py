@@ -8,9 +8,9 @@ from ctypes import c_int, c_longlong, c_uint, c_void_p
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.engines.cuda.launch import PROCESSORS, Builder, DividerStruct, Launch, Map, divider, finish_struct
+from ssdrt.engines.cuda.launch import PROCESSORS, Builder, DividerStruct, Launch, Map, divider, finish_struct, twice
+from ssdrt.engines.cuda.packing import filled
 from ssdrt.engines.cuda.plan import Chain, Depthwise
-from ssdrt.engines.cuda.stem import filled
 from ssdrt.engines.cuda.tactics import Tactic
 from ssdrt.model import Floats
 
@@ -37,7 +37,7 @@ def chain(build: Builder, key: str, step: Chain, tactic: Tactic) -> Launch:
     source, target, channels = step.source, last.target, 128 * tactic.parts
     strips = -(-target.width // tactic.columns)
     columns = int(tactic.kernel.partition("<")[2].partition(",")[0])
-    highs = (int(np.float16(finish_struct(p.finish).high).view(np.uint16)) * 0x10001 for p in (first, point, last))
+    highs = (twice(finish_struct(part.finish).high) for part in (first, point, last))
     parameters = ChainStruct(
         weights=build.constant(f"{key} weights {channels}", lambda: pack_rows(point.weights[0, 0], channels)),
         bias=build.constant(f"{key} bias {channels}", lambda: filled(point.bias, channels)),

@@ -38,8 +38,11 @@ def sources() -> dict[str, str]:
 
 @functools.cache
 def digest() -> str:
-    """Of the kernels' text."""
-    return hashlib.sha256(repr(sorted(sources().items())).encode()).hexdigest()[:16]
+    """Of the kernels' text, and of this package's: which steps a plan has, how weights are packed and what a tactic's
+    numbers mean is said there."""
+    files = resources.files("ssdrt.engines.cuda").iterdir()
+    texts = sources() | {file.name: file.read_text() for file in files if file.name.endswith(".py")}
+    return hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:16]
 
 
 def compile_kernels(wanted: Iterable[Wanted], architecture: str) -> dict[Wanted, Code]:

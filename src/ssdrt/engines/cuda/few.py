@@ -15,6 +15,7 @@ from ssdrt.engines.cuda.launch import (
     divider,
     finish_struct,
     set_residual,
+    twice,
 )
 from ssdrt.engines.cuda.packing import pack_columns, pack_weights
 from ssdrt.engines.cuda.plan import Separable
@@ -44,7 +45,6 @@ def few_separable(build: Builder, index: str, step: Separable, tactic: Tactic) -
     channels, columns = source.channels, target.channels
     pixels, tiles = build.batch * target.height * target.width, -(-columns // (64 * tactic.parts))
     limits = finish_struct(first.finish)
-    low, high = (int(np.float16(value).view(np.uint16)) * 0x10001 for value in (limits.low, limits.high))
     parameters = FewStruct(
         source=build.address(source), target=build.address(target),
         depthwise_weights=build.constant(
@@ -58,7 +58,7 @@ def few_separable(build: Builder, index: str, step: Separable, tactic: Tactic) -
         height=source.height, width=source.width, source_stride=source.stride,
         stride_y=first.strides[0], stride_x=first.strides[1], pad_y=first.pads[0], pad_x=first.pads[1],
         target_stride=target.stride, packed_columns=pack_columns(columns), column_tiles=tiles, parts=tactic.parts,
-        depthwise_low=low, depthwise_high=high, finish=finish_struct(point.finish),
+        depthwise_low=twice(limits.low), depthwise_high=twice(limits.high), finish=finish_struct(point.finish),
         of_image=divider(target.height * target.width), of_row=divider(target.width), of_tile=divider(tiles),
     )  # fmt: skip
     set_residual(parameters, build, point)

@@ -17,6 +17,7 @@ from ssdrt.engines.cuda.launch import (
     divider,
     finish_struct,
     set_residual,
+    twice,
 )
 from ssdrt.engines.cuda.packing import pack_front, pack_tiles
 from ssdrt.engines.cuda.plan import Convolution, Separable
@@ -123,8 +124,7 @@ def separable(build: Builder, index: str, step: Separable, tactic: Tactic) -> La
         f"{index} depthwise bias", lambda: np.pad(first.bias, (0, filled)).astype(np.float16)
     )
     limits = finish_struct(first.finish)
-    for name, value in (("depthwise_low", limits.low), ("depthwise_high", limits.high)):
-        setattr(parameters, name, int(np.float16(value).view(np.uint16)) * 0x10001)
+    parameters.depthwise_low, parameters.depthwise_high = twice(limits.low), twice(limits.high)
     sizes = (source.channels, source.width, parameters.rows)
     pitches = (2 * source.stride, 2 * source.stride * source.width)
     clusters = min(parameters.row_tiles * parameters.column_tiles, PROCESSORS // tactic.parts)

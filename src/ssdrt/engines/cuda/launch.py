@@ -82,6 +82,11 @@ def finish_struct(finish: Finish) -> FinishStruct:
     return FinishStruct(ACTIVATIONS[finish.activation], low, high, finish.scale)
 
 
+def twice(value: float) -> int:
+    """A number as a pair of fp16, for instructions that take two at once."""
+    return int(np.float16(value).view(np.uint16)) * 0x10001
+
+
 class Constants:
     """Weights and tables of a plan as one piece of memory; what several launches share is in it once."""
 

@@ -11,6 +11,15 @@ COLUMN_TILE = 128
 """Packed columns fill up to the widest tile, so that no tile reads past the end."""
 
 
+def filled(values: Floats, *sizes: int) -> Floats:
+    """Cut or filled up with zeros along the last axes."""
+    before = values.ndim - len(sizes)
+    window = (slice(None),) * before + tuple(slice(size) for size in sizes)
+    cut = values[window]
+    widths = [(0, 0)] * before + [(0, size - have) for size, have in zip(sizes, cut.shape[before:], strict=True)]
+    return np.pad(cut, widths)
+
+
 def pack_columns(columns: int) -> int:
     """How many columns are packed for so many."""
     return -(-columns // COLUMN_TILE) * COLUMN_TILE

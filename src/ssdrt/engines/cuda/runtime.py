@@ -59,7 +59,8 @@ class CudaEngine:
         self.reads_bytes = any(file == stem.FILE for file, _ in code)
         self.constants = constants
         self._lanes: list[Lane] = []
-        self._free: queue.SimpleQueue[Lane] | None = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Lane | None] = queue.SimpleQueue()  # None: it was closed
+        self._closed = False
         with ExitStack() as held:  # given back at once if something of it fails
             gpu.enter()
             held.callback(gpu.release)
@@ -151,12 +152,13 @@ class CudaEngine:
         return [batch for batch in BATCHES if 2 * (slot_offsets(self.plan, batch)[1] + batch * each) <= free]
 
     def close(self) -> None:
-        """Free the GPU once the last call has returned."""
-        if self._free is None:
+        """Free the GPU once every call that has a lane has returned; those that wait for one fail."""
+        if self._closed:
             return
+        self._closed = True
         for _ in self._lanes:
             self._free.get()
-        self._free = None
+        self._free.put(None)
         with suppress(EngineError):  # a lost GPU frees everything by itself
             self.gpu.enter()
         self._held.close()
@@ -164,10 +166,10 @@ class CudaEngine:
     @contextmanager
     def _lane(self) -> Iterator[Lane]:
         """A lane for one call; nothing of a call that was broken off reaches the next one."""
-        free, done = self._free, False
-        if free is None:
+        lane, done = self._free.get(), False
+        if lane is None:
+            self._free.put(None)  # for whoever asks next
             raise EngineError("this engine was closed")
-        lane = free.get()
         try:
             self.gpu.enter()
             yield lane
@@ -175,7 +177,7 @@ class CudaEngine:
         finally:
             if not done:
                 lane.stream.settle()
-            free.put(lane)
+            self._free.put(lane)
 
     def _on_gpu(self, parameters: NmsParameters) -> bool:
         """Whether the kernels know this NMS and this resizer; what they do not know, the host computes."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.engines.cuda.launch import PROCESSORS, Builder, DividerStruct, Launch, divider
-from ssdrt.engines.cuda.packing import column_order
-from ssdrt.engines.cuda.plan import Convolution, Depthwise, Plan, Separable
-from ssdrt.model import Floats, SsdModel
+from ssdrt.engines.cuda.launch import PROCESSORS, Builder, DividerStruct, Launch, divider, twice
+from ssdrt.engines.cuda.packing import column_order, filled
+from ssdrt.engines.cuda.plan import Convolution, Depthwise, Plan, Separable, reads
+from ssdrt.model import SsdModel
 
 STEPS = 3  # of a plan that it computes
 FILE = "stem.cu"
@@ -50,7 +50,7 @@ def has_stem(plan: Plan, model: SsdModel) -> bool:
     point = ((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
     fits = all(p.target.channels <= most for p, most in zip((first, one.point, two.point), CHANNELS, strict=True))
     size = plan.image.height % 4 == 0 and plan.image.width % 4 == 0
-    kept = {view.buffer for step in plan.steps[STEPS:] for view in [step.source]}
+    kept = {view.buffer for step in plan.steps[STEPS:] for view in reads(step)}
     alone = first.target.buffer not in kept and one.target.buffer not in kept
     scale, offset = normalisation(model)
     even = np.ptp(scale) == 0 and np.ptp(offset) == 0 and scale[0] != 0 and abs(-offset[0] / scale[0] - 128) < 2048
@@ -101,7 +101,7 @@ def stem(build: Builder, model: SsdModel, pictures: int) -> Launch:
         pictures=pictures, weights=build.constant("stem", lambda: weights(plan, model)), target=build.address(target),
         target_image=build.image(target), units=build.batch * strips * pieces, height=plan.image.height,
         width=plan.image.width, columns=target.channels, target_stride=target.stride,
-        down=down, border=int(np.float16(-offset[0] / scale[0] - 128).view(np.uint16)) * 0x10001,
+        down=down, border=twice(-offset[0] / scale[0] - 128),
         of_picture=divider(strips * pieces), of_row=divider(strips),
     )  # fmt: skip
     first, second, third = (one // 8 for one in _widths(plan))
@@ -181,12 +181,3 @@ def rows_of_window(step: Depthwise, channels: int, before: NDArray[np.floating[A
     behind = np.stack([filled(step.bias, channels) / 6, before, before])[:, None]
     rows = np.concatenate([window, behind], axis=1).astype(np.float16)  # (3, 4, channels)
     return np.ascontiguousarray(rows.reshape(3, 4, channels // 8, 4, 2).transpose(2, 3, 0, 1, 4))
-
-
-def filled(values: Floats, *sizes: int) -> Floats:
-    """Cut or filled up with zeros along the last axes."""
-    before = values.ndim - len(sizes)
-    window = (slice(None),) * before + tuple(slice(size) for size in sizes)
-    cut = values[window]
-    widths = [(0, 0)] * before + [(0, size - have) for size, have in zip(sizes, cut.shape[before:], strict=True)]
-    return np.pad(cut, widths)
