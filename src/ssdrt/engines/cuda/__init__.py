@@ -56,7 +56,7 @@ def precisions() -> tuple[str, ...]:
 
 
 def fingerprint() -> str:
-    """The first GPU and the text of the kernels."""
+    """The first GPU, and the text of the kernels and of this package."""
     gpu = driver.Gpu()
     return f"{gpu.name}, {gpu.device().architecture}, kernels {compiler.digest()}"
 

@@ -31,7 +31,7 @@ class Tactic:
     shared: int = 0
     parts: int = 1
     resident: int = 1
-    inner: tuple[Tactic, ...] = ()  # of the two kernels of a `Separable` that is not one
+    inner: tuple[Tactic, ...] = ()  # of a `Separable` or a `Chain`: those of its two parts
 
 
 TILES = ((128, 128, 64, 32), (128, 64, 32, 32), (128, 32, 32, 32), (64, 64, 32, 32), (64, 32, 16, 32))

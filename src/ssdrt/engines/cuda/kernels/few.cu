@@ -1,9 +1,9 @@
 // A depthwise 3x3 and the 1x1 behind it as one kernel, for few pixels (sm_90).
 //
 // A cluster makes TILES * 16 pixels x 64 channels of each of its blocks. Every block computes the depthwise sums of a share
-// of the channels, slices of 64, and sends them to all; then each has all of A in shared memory, and its columns of
-// B in registers (many of them in shared memory, too), which it fetched before the kernel ahead of it had ended. The 8 warps are 2 halves of the columns x 4
-// shares of K. Weights lie as convolution.cu describes.
+// of the channels, slices of 64, and sends them to all; then each has all of A in shared memory, and its columns of B in
+// registers (of many channels in shared memory, too), which it fetched before the kernel ahead of it had ended. The 8 warps
+// are 2 halves of the columns x 4 shares of K. Weights lie as convolution.cu describes.
 #include "hopper.cuh"
 #include "sums.cuh"
 
