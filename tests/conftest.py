@@ -1,9 +1,12 @@
 """What all tests need of the processes that they run in."""
 
+import logging
 import os
 import shutil
 import signal
 import tempfile
+
+import pytest
 
 from recorded import BUNDLES
 
@@ -17,3 +20,12 @@ def pytest_configure(config):
     if not hasattr(config, "workerinput"):
         os.environ[BUNDLES] = tempfile.mkdtemp(prefix="ssdrt-tests-")
         config.add_cleanup(lambda: shutil.rmtree(os.environ[BUNDLES], ignore_errors=True))
+
+
+@pytest.fixture(autouse=True)
+def _log_level():
+    """A command line that was quiet leaves no quiet log to the tests behind it."""
+    log = logging.getLogger("ssdrt")
+    level = log.level
+    yield
+    log.setLevel(level)
