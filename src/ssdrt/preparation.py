@@ -89,7 +89,7 @@ def prepare(
     if path.suffix == ".ssdrt":
         return _from_bundle(path, engine, precision, options or {})
     if path.suffix in PLANS:
-        return _from_plan(path)
+        return _from_plan(path, engine)
     data = read_bytes(path)
     return _named(_from_graph(data, str(path), engine, precision, options or {}), path)
 
@@ -117,7 +117,7 @@ def _from_graph(data: bytes, name: str, engine: str, precision: str, options: Op
     return Preparation(bundle, False, options)
 
 
-def _from_plan(path: Path) -> Preparation:
+def _from_plan(path: Path, engine: str) -> Preparation:
     """A bare plan with what lies beside it; there is no network that it could be rebuilt from."""
     plan = read_plan(path)
     beside = beside_plan(path)
@@ -127,6 +127,8 @@ def _from_plan(path: Path) -> Preparation:
             "`ssdrt build MODEL --save-plan` writes both; or open the model itself"
         )
     bundle = load_bundle(beside, beside_plan=True)
+    if engine not in ("auto", bundle.engine):
+        raise EngineError(f"{path} is a plan of engine {bundle.engine}: give the model itself for --engine {engine}")
     bundle = replace(bundle, plan=bundle.plan + plan)
     here = engine_module(pick_engine(bundle.engine)).fingerprint()
     if not _fits(bundle):

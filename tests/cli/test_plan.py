@@ -48,6 +48,12 @@ def test_what_lies_beside_a_plan_is_no_model(ssdrt, tmp_path, elsewhere, words):
     assert (code, "holds no network, it belongs to the plan beside it" in err) == (1, True)
 
 
+def test_a_plan_is_not_run_by_another_engine(ssdrt, tmp_path, elsewhere):
+    save_plan(load_bundle(elsewhere), tmp_path / "model.engine")
+    code, _, err = ssdrt("detect", tmp_path / "model.engine", "photo.png", "--engine", "reference")
+    assert (code, "is a plan of engine tensorrt: give the model itself" in err) == (1, True)
+
+
 def test_nothing_is_built_or_converted_from_a_plan(ssdrt, tmp_path, elsewhere):
     save_plan(load_bundle(elsewhere), tmp_path / "model.engine")
     assert "a plan is built already" in ssdrt("build", tmp_path / "model.engine")[2]
@@ -77,6 +83,7 @@ def test_only_tensorrt_has_plans_to_save(ssdrt, tmp_path):
     code, _, err = ssdrt("build", *words, "--save-plan", str(tmp_path / "out.engine"))
     assert code == 1
     assert "engine reference makes no plans" in err
+    assert not list(tmp_path.glob("out.*"))
 
 
 @pytest.mark.usefixtures("cache")

@@ -215,6 +215,19 @@ def test_four_threads_on_two_lanes():
             np.testing.assert_array_equal(one, other)
 
 
+def test_a_call_that_waits_for_a_lane_of_a_closing_engine_is_told():
+    engine = stand_in_engine(tiny_ssd())
+    with ThreadPoolExecutor(4) as pool:
+        with engine._lane():
+            closing = pool.submit(engine.close)
+            waiting = [pool.submit(engine.infer, tiny_pixels(1)) for _ in range(3)]
+        closing.result(timeout=30)
+        errors = [one.exception(timeout=30) for one in waiting]
+    assert {str(error) for error in errors if error} <= {"this engine was closed"}
+    with pytest.raises(EngineError, match="this engine was closed"):
+        engine.infer(tiny_pixels(1))
+
+
 def test_a_uint8_plan_takes_pictures_of_its_size_as_they_are_and_rounds_others():
     model = tiny_ssd()
     engine, wide = stand_in_engine(model, pixels="uint8"), stand_in_engine(model)

@@ -65,9 +65,9 @@ def run(args: Namespace) -> int:
     bundle = preparation.bundle
     if labels is not None:
         bundle = replace(bundle, model=replace(bundle.model, labels=Fact(labels, "", f"read from {args.labels}")))
-    save_bundle(bundle, path)
     if args.save_plan:
         save_plan(bundle, Path(args.save_plan))
+    save_bundle(bundle, path)
     if not args.quiet:
         how = "from the cache" if preparation.cached else "built"
         print(f"engine     {bundle.engine}")

@@ -6,7 +6,8 @@ import hashlib
 import queue
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +93,7 @@ class TensorrtEngine:
             )
             raise EngineError(f"TensorRT does not load this plan ({told}); {way}")
         self._ports = _ports(library, self._engine)
-        self._lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
+        self._lanes: queue.SimpleQueue[_Lane | None] = queue.SimpleQueue()  # None: it was closed
         self._all = [_Lane(library, device, self._engine, self._ports, facts.batch) for _ in range(streams)]
         for lane in self._all:
             self._lanes.put(lane)
@@ -185,38 +186,32 @@ class TensorrtEngine:
             self.shortages += len(short)
         return [result for result in results if result is not None]
 
-    def _lane(self) -> _Borrowed:
-        if self._closed:
-            raise EngineError("this engine was closed")
-        return _Borrowed(self._lanes, self._device)
+    @contextmanager
+    def _lane(self) -> Iterator[_Lane]:
+        """A free lane for one call; the device's context is this thread's meanwhile."""
+        lane = self._lanes.get()
+        try:
+            if lane is None:
+                raise EngineError("this engine was closed")
+            self._device.use()
+            yield lane
+        finally:
+            self._lanes.put(lane)
 
     def close(self) -> None:
-        """Free the lanes once the last call has returned, then the plan and the context."""
+        """Free the plan and the context once every call that has a lane has returned; those that wait for one fail."""
         if self._closed:
             return
         self._closed = True
         for _ in self._all:
-            lane = self._lanes.get()
-            self._device.use()
+            self._lanes.get()
+        self._device.use()
+        for lane in self._all:
             lane.close()
         self._all.clear()
+        self._lanes.put(None)
         self._engine = self._runtime = None
         self._device.close()
-
-
-class _Borrowed:
-    """A free lane for the time of a `with`; the device's context is this thread's meanwhile."""
-
-    def __init__(self, lanes: queue.SimpleQueue[_Lane], device: Device) -> None:
-        self._lanes, self._device = lanes, device
-
-    def __enter__(self) -> _Lane:
-        self._lane = self._lanes.get()
-        self._device.use()
-        return self._lane
-
-    def __exit__(self, *_: object) -> None:
-        self._lanes.put(self._lane)
 
 
 def _ports(library: Library, engine: Any) -> dict[str, _Port]:
