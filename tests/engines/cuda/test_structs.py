@@ -51,6 +51,10 @@ def test_fields_lie_where_the_compiler_puts_them(file, monkeypatch):
         lines.append(f'static_assert(THREADS == {ends.THREADS} && COLLECTORS == {ends.COLLECTORS}, "blocks");')
     if file == "stem.cu":
         lines.append(f'static_assert(WARPS == {stem.WARPS} && RING == {stem.RING}, "sizes");')
+        lines += [
+            f'static_assert(sizeof(Weights<{a // 8}, {b // 8}, {c // 8}>) == {stem.weights_size(a, b, c)}, "Weights");'
+            for a, b, c in ((32, 64, 128), (24, 48, 96), (8, 16, 32))
+        ]
     text = compiler.sources()
     text["probe.cu"] = text[file] + "\n".join(lines) + "\n__global__ void probe() {}\n"
     monkeypatch.setattr(compiler, "sources", lambda: text)

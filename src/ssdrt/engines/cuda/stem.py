@@ -104,8 +104,7 @@ def stem(build: Builder, model: SsdModel, pictures: int) -> Launch:
         down=down, border=twice(-offset[0] / scale[0] - 128),
         of_picture=divider(strips * pieces), of_row=divider(strips),
     )  # fmt: skip
-    first, second, third = (one // 8 for one in _widths(plan))
-    shared = 16 * (44 * (first + second) + 66 * third) + WARPS * RING * (96 * sixteens + 4)
+    shared = weights_size(*_widths(plan)) + WARPS * RING * (96 * sixteens + 4)
     blocks = -(-parameters.units // WARPS)
     return Launch(*kernel(plan, sixteens), (blocks, 1), WARPS * 32, parameters, shared, step="stem")
 
@@ -153,6 +152,11 @@ def weights(plan: Plan, model: SsdModel) -> NDArray[np.uint8]:
         filled(two.point.bias, columns)[column_order(columns)].astype(np.float32),
     )
     return np.concatenate([np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts])
+
+
+def weights_size(inner: int, outer: int, columns: int) -> int:
+    """Bytes of `Weights` for so many channels after each dense convolution."""
+    return 88 * (inner + outer) + 132 * columns
 
 
 def first_rows(packed: NDArray[np.float16]) -> NDArray[np.float16]:
