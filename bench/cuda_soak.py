@@ -66,8 +66,8 @@ def main() -> None:
     for thread in threads:
         thread.start()
     memory = []
+    engine.gpu.enter()
     while any(thread.is_alive() for thread in threads):
-        engine.gpu.enter()
         free, _ = checked(engine.gpu.driver.cuMemGetInfo())
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
         memory.append([round(args.seconds - (end - time.monotonic()), 1), free, resident])

@@ -20,21 +20,42 @@ from ssdrt.engines.tensorrt.runtime import TensorrtEngine
 DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int32)": np.int32}
 
 
+class StandInDriver:
+    """As `cuda.bindings.driver`, of memory that all lies on one GPU."""
+
+    CUpointer_attribute = SimpleNamespace(
+        CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL="index", CU_POINTER_ATTRIBUTE_MEMORY_TYPE="kind",
+        CU_POINTER_ATTRIBUTE_IS_MANAGED="managed",
+    )  # fmt: skip
+    CUmemorytype = SimpleNamespace(CU_MEMORYTYPE_HOST=1, CU_MEMORYTYPE_DEVICE=2)
+
+    def __init__(self, index=0, kind=2, managed=False, status=0):
+        self.told, self.status = {"index": index, "kind": kind, "managed": managed}, status
+
+    def cuPointerGetAttribute(self, attribute, address):  # noqa: N802, ARG002
+        return self.status, self.told[attribute]
+
+
 class StandInDevice:
     """As `driver.Device`."""
 
-    name, capability = "stand-in", (9, 0)
+    name, capability, driver = "stand-in", (9, 0), StandInDriver()
 
     def __init__(self):
         self.memory, self.streams, self.graphs = {}, set(), set()
+        self.depth = 1  # of contexts that it made a thread's
         self.captured = threading.local()
         self.launches = 0
         self.closed = False
 
     def use(self):
-        pass
+        self.depth += 1
+
+    def leave(self):
+        self.depth -= 1
 
     def close(self):
+        self.leave()
         self.closed = True
 
     def do(self, work):

@@ -5,7 +5,8 @@ SsdrtError
 ├── ModelError      the graph is readable but no SSD that we understand: what it seems to be, node
 ├── BundleError     a `.ssdrt` file is damaged, foreign or of another format version
 ├── EngineError     an engine cannot be built, loaded or run here
-│   └── MissingExtra   ... because a package is not installed: the command that installs it
+│   ├── MissingExtra   ... because a package is not installed: the command that installs it
+│   └── OutOfMemory    ... because there is no room for it: a smaller batch may find some
 ├── SourceError     a picture, video or list of them cannot be read
 ├── SinkError       a result cannot be written
 ├── LabelError      a label map cannot be read
@@ -64,6 +65,10 @@ class EngineError(SsdrtError):
 
 class MissingExtra(EngineError):
     """A package that belongs to one of the extras is not installed."""
+
+
+class OutOfMemory(EngineError):
+    """The GPU, or the host's page-locked memory, has no room; a smaller request may find some."""
 
 
 class SourceError(SsdrtError):

@@ -28,7 +28,7 @@ from ssdrt.engines.tensorrt.inspection import read_layers
 from ssdrt.engines.tensorrt.library import Messages, find_library, open_library
 from ssdrt.engines.tensorrt.plan_file import check_plan, pack, read_header, unpack
 from ssdrt.engines.tensorrt.runtime import TensorrtEngine, check_facts
-from ssdrt.errors import EngineError, ModelError
+from ssdrt.errors import EngineError, ModelError, OutOfMemory
 from ssdrt.pipeline import detect_pictures, graph_parameters
 from ssdrt.postprocess import NmsParameters
 from ssdrt.preparation import prepare, save_plan
@@ -89,7 +89,7 @@ def test_a_portable_file_is_taken_elsewhere_as_it_is(tmp_path, monkeypatch, vers
     device.name, device.capability = "other card", capability
     library = replace(stand_in_library(device), version=version)
     monkeypatch.setattr(tensorrt, "find_library", lambda: library)
-    monkeypatch.setattr(tensorrt, "Device", lambda: device)
+    monkeypatch.setattr(tensorrt, "Card", lambda: device)
     facts, plan = unpack(stand_in_plan(tiny_ssd()))
     data = pack(replace(facts, options={"portable": str(portable)}), plan)
     bundle = Bundle(tiny_ssd(), "tensorrt", "fp32", "tensorrt 8.6.0, stand-in, compute capability 9.0", data, "", b"")
@@ -124,6 +124,43 @@ def test_why_a_plan_does_not_load_decides_what_to_do(told, advice):
     library.api.Runtime = lambda _logger: runtime
     with pytest.raises(EngineError, match=re.escape(advice)):
         TensorrtEngine(library, device, tiny_ssd(), facts, plan, 1)
+
+
+@pytest.mark.parametrize("at", range(9))
+def test_a_load_that_finds_no_room_keeps_nothing(at):
+    device, allocate = StandInDevice(), StandInDevice.allocate
+    calls = iter(range(at, -1, -1))
+
+    def full(size):
+        if next(calls) == 0:
+            raise OutOfMemory("CUDA: cuMemAlloc says CUDA_ERROR_OUT_OF_MEMORY")
+        return allocate(device, size)
+
+    device.allocate = full
+    model = tiny_ssd()
+    try:
+        engine = stand_in_engine(model, device=device, streams=2)
+    except OutOfMemory:
+        assert (device.memory, device.streams, device.depth, device.closed) == ({}, set(), 0, True)
+    else:
+        assert at >= len(device.memory)
+        assert (device.depth, device.closed) == (0, False)
+        engine.close()
+
+
+def test_threads_keep_the_context_that_they_had():
+    device = StandInDevice()
+    engine = stand_in_engine(tiny_ssd(), device=device)
+    assert device.depth == 0
+    engine.infer(tiny_pixels(1))
+    with engine._lane():
+        assert device.depth == 1
+    assert device.depth == 0
+    with pytest.raises(EngineError, match="must be"):
+        engine.infer(on_gpu(tiny_pixels(1).astype(np.uint8)))
+    assert device.depth == 0
+    engine.close()
+    assert device.depth == 0
 
 
 def test_facts_travel_with_a_plan():

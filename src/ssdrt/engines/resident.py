@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_int, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from typing import Any
@@ -64,13 +65,14 @@ def is_resident(pixels: Any) -> bool:
     return hasattr(pixels, "__dlpack_device__") and int(pixels.__dlpack_device__()[0]) in (CUDA, MANAGED)
 
 
-def pictures_of(pixels: Any, stream: int, gpu: int, dtype: str = "uint8") -> Pictures:
+def pictures_of(pixels: Any, stream: int, gpu: int, driver: Any, dtype: str = "uint8") -> Pictures:
     """Where pictures of another library lie, (b, height, width, 3) of `dtype`.
 
     Parameters
     ----------
     stream: handle of the queue that will read them; DLPack's owner makes it wait for what is still being written.
     gpu: index of the GPU they must be on.
+    driver: `cuda.bindings.driver`, which knows where memory is; `__cuda_array_interface__` does not say it.
 
     Raises
     ------
@@ -92,9 +94,11 @@ def pictures_of(pixels: Any, stream: int, gpu: int, dtype: str = "uint8") -> Pic
             "these pictures are shown neither by DLPack nor by __cuda_array_interface__; give `detect` those of this "
             "machine"
         )
-    shape = tuple(about["shape"])
-    _check(shape, np.dtype(about["typestr"]).name, dtype, not about.get("strides"))
-    return Pictures(about["data"][0], shape[:3], pixels, about.get("stream") or 0)
+    shape, kind, address = tuple(about["shape"]), np.dtype(about["typestr"]), about["data"][0]
+    _check(shape, kind.name, dtype, _is_dense(shape, about.get("strides"), kind.itemsize))
+    if shape[0]:
+        _check_address(driver, address, gpu)
+    return Pictures(address, shape[:3], pixels, about.get("stream") or 0)
 
 
 def _of_capsule(capsule: Any, gpu: int, dtype: str) -> Pictures:
@@ -115,11 +119,7 @@ def _of_capsule(capsule: Any, gpu: int, dtype: str) -> Pictures:
         tensor = TensorStruct.from_address(address)
     _check_device(tensor.device_type, tensor.device_id, gpu)
     shape = tuple(tensor.shape[: tensor.ndim])
-    dense, step = True, 1
-    for index in reversed(range(tensor.ndim)):
-        if tensor.strides and shape[index] > 1:
-            dense = dense and tensor.strides[index] == step
-        step *= shape[index]
+    dense = _is_dense(shape, tensor.strides[: tensor.ndim] if tensor.strides else None, 1)
     kind = KINDS.get((tensor.code, tensor.bits), f"type {tensor.code} of {tensor.bits} bits")
     _check(shape, kind, dtype, dense and tensor.lanes == 1)
     return Pictures((tensor.data or 0) + tensor.byte_offset, shape[:3], capsule)
@@ -130,6 +130,30 @@ def _check_device(device: int, index: int, gpu: int) -> None:
         raise EngineError("these pictures are not on a GPU of NVIDIA; give `detect` those of this machine")
     if device == CUDA and index != gpu:
         raise EngineError(f"these pictures are on GPU {index}, the engine is on GPU {gpu}")
+
+
+def _check_address(driver: Any, address: int, gpu: int) -> None:
+    """Whether a GPU may read there; memory of the host that is page-locked, and managed memory, all of them may."""
+
+    def told(name: str) -> int | None:
+        status, value = driver.cuPointerGetAttribute(getattr(driver.CUpointer_attribute, name), address)
+        return None if status else int(value)
+
+    index = told("CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL")
+    if index is None:
+        raise EngineError("these pictures lie where CUDA knows of no memory; are they freed, or this machine's own?")
+    its_own = told("CU_POINTER_ATTRIBUTE_MEMORY_TYPE") == int(driver.CUmemorytype.CU_MEMORYTYPE_DEVICE)
+    if its_own and not told("CU_POINTER_ATTRIBUTE_IS_MANAGED"):
+        _check_device(CUDA, index, gpu)
+
+
+def _is_dense(shape: tuple[int, ...], strides: Sequence[int] | None, step: int) -> bool:
+    """Whether values lie in C order without gaps; strides in units of which the last is `step`."""
+    for size, stride in zip(reversed(shape), reversed(strides or ()), strict=False):
+        if size > 1 and stride != step:
+            return False
+        step *= size
+    return True
 
 
 def _check(shape: tuple[int, ...], kind: str, dtype: str, dense: bool) -> None:

@@ -1,5 +1,7 @@
 """Steps and tails run alone on a GPU, for tests; they are skipped where there is none."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,16 @@ from ssdrt.engines.cuda.plan import HeadLayout, Plan, View
 
 WHY_NOT = cuda.unavailable()
 needs_gpu = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
+
+
+@contextmanager
+def inside(gpu):
+    """Its context is this thread's meanwhile."""
+    gpu.enter()
+    try:
+        yield
+    finally:
+        gpu.leave()
 
 
 class Bench:

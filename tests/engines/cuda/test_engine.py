@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines.cuda.gpu import needs_gpu
+from engines.cuda.gpu import inside, needs_gpu
 from ssdrt.engines import cuda, reference
 from ssdrt.engines.base import DetectingEngine
 from ssdrt.engines.cuda import runtime
-from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, checked
 from ssdrt.engines.cuda.launch import slot_offsets
 from ssdrt.engines.cuda.planner import plan_network
-from ssdrt.errors import EngineError
+from ssdrt.errors import EngineError, OutOfMemory
 from ssdrt.model import DepthwiseConv
 from ssdrt.pipeline import graph_parameters
 from ssdrt.postprocess import decode_boxes, non_max_suppression
@@ -128,8 +128,9 @@ class OnGpu:
     """Pictures in the GPU's memory, as other libraries show them."""
 
     def __init__(self, engine, pictures):
-        self.memory = DeviceMemory(engine.gpu, pictures.nbytes)
-        self.memory.upload(pictures.tobytes())
+        with inside(engine.gpu):
+            self.memory = DeviceMemory(engine.gpu, pictures.nbytes)
+            self.memory.upload(pictures.tobytes())
         data = (self.memory.address, False)
         self.__cuda_array_interface__ = {"shape": pictures.shape, "typestr": "|u1", "data": data, "version": 3}
 
@@ -151,7 +152,44 @@ def test_pictures_on_the_gpu_are_taken_from_there(engine, size):
         engine.detect_on_gpu(images, parameters)
     with pytest.raises(EngineError, match="give `detect` the pictures"):
         engine.detect_on_gpu(OnGpu(engine, images), replace(parameters, soft_nms_sigma=0.5))
-    resident.memory.free()
+    host = np.zeros((1, 64, 64, 3), np.uint8)
+    resident.__cuda_array_interface__ |= {"typestr": "|u1", "data": (host.ctypes.data, False)}
+    with pytest.raises(EngineError, match="CUDA knows of no memory"):
+        engine.detect_on_gpu(resident, parameters)
+    with inside(engine.gpu):
+        resident.memory.free()
+
+
+def test_pictures_on_another_gpu_are_refused(engine):
+    if checked(engine.gpu.driver.cuDeviceGetCount()) < 2:
+        pytest.skip("there is one GPU")
+    other = cuda.load(engine.model, cuda.build(engine.model, "fp16", device=1), "fp16", 1, device=1)
+    images, parameters = np.zeros((2, 64, 64, 3), np.uint8), graph_parameters(engine.model)
+    other.detect_on_gpu(OnGpu(other, images), parameters)
+    with pytest.raises(EngineError, match="on GPU 1, the engine is on GPU 0"):
+        engine.detect_on_gpu(OnGpu(other, images), parameters)
+    with pytest.raises(EngineError, match="on GPU 0, the engine is on GPU 1"):
+        other.detect_on_gpu(OnGpu(engine, images), parameters)
+    other.close()
+
+
+def test_threads_keep_the_context_that_they_had(engine):
+    images, parameters = pictures(3, 1), graph_parameters(engine.model)
+    plan = cuda.build(engine.model, "fp16")
+
+    def contexts():
+        yield int(checked(engine.gpu.driver.cuCtxGetCurrent()))
+        engine.detect(images, parameters)
+        yield int(checked(engine.gpu.driver.cuCtxGetCurrent()))
+        other = cuda.load(engine.model, plan, "fp16", 1)
+        yield int(checked(engine.gpu.driver.cuCtxGetCurrent()))
+        other.close()
+        yield int(checked(engine.gpu.driver.cuCtxGetCurrent()))
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: list(contexts())).result(60) == [0] * 4
+    with inside(engine.gpu):
+        assert len(set(contexts()) - {0}) == 1
 
 
 def test_pictures_of_torch_are_waited_for(engine):
@@ -215,8 +253,9 @@ def test_a_load_that_fails_keeps_nothing(engine, monkeypatch):
 def test_ctrl_c_while_recording_leaves_a_lane_that_works(engine, monkeypatch, count, at):
     images, parameters = pictures(count, 6), replace(graph_parameters(engine.model), score_threshold=0.1)
     wanted = engine.detect(images, parameters)
-    for lane in engine._lanes:
-        lane._forget_graphs()
+    with inside(engine.gpu):
+        for lane in engine._lanes:
+            lane._forget_graphs()
     calls = iter(range(1000))
 
     def interrupted(self, *args, **kwargs):
@@ -235,7 +274,7 @@ def test_ctrl_c_while_recording_leaves_a_lane_that_works(engine, monkeypatch, co
 
 
 def test_no_room_and_no_such_gpu(engine):
-    with pytest.raises(EngineError, match="not enough free memory"):
+    with pytest.raises(OutOfMemory, match="not enough free memory"), inside(engine.gpu):
         DeviceMemory(engine.gpu, 1 << 46)
     with pytest.raises(EngineError, match="there is no GPU 99"):
         Gpu(99)
@@ -244,13 +283,14 @@ def test_no_room_and_no_such_gpu(engine):
 def test_calls_go_on_after_one_that_had_no_room(engine, monkeypatch):
     images, parameters = pictures(3, 8), replace(graph_parameters(engine.model), score_threshold=0.1)
     lane = engine._lanes[0]
-    wanted = lane.detect(images, parameters)
-    with monkeypatch.context() as patch:
-        patch.setattr(runtime, "slot_offsets", lambda plan, batch: (slot_offsets(plan, batch)[0], 1 << 46))
-        with pytest.raises(EngineError, match="not enough free memory"):
-            lane.detect(images, parameters)
-    for one, other in zip(lane.detect(images, parameters), wanted, strict=True):
-        np.testing.assert_array_equal(one[1], other[1])
+    with inside(engine.gpu):
+        wanted = lane.detect(images, parameters)
+        with monkeypatch.context() as patch:
+            patch.setattr(runtime, "slot_offsets", lambda plan, batch: (slot_offsets(plan, batch)[0], 1 << 46))
+            with pytest.raises(EngineError, match="not enough free memory"):
+                lane.detect(images, parameters)
+        for one, other in zip(lane.detect(images, parameters), wanted, strict=True):
+            np.testing.assert_array_equal(one[1], other[1])
 
 
 LOST = """
@@ -266,6 +306,7 @@ engine = cuda.load(model, cuda.build(model, "fp16"), "fp16", 1)
 text = 'extern "C" __global__ void lose(int* at) { *at = 1; }'
 compiler.sources = lambda: {"lose.cu": text}
 driver = engine.gpu.driver
+engine.gpu.enter()
 code = compiler.compile_kernels([("lose.cu", "lose")], engine.gpu.device().architecture)
 function = load_functions(engine.gpu, code)[0]["lose.cu", "lose"]
 import ctypes

@@ -9,10 +9,10 @@ import pytest
 from recorded import GRAPHS, model_of
 from ssdrt.engines import reference
 from ssdrt.engines.cuda.executor import run_plan
-from ssdrt.engines.cuda.plan import Convolution, Depthwise, between, reads
+from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, between, reads
 from ssdrt.engines.cuda.planner import plan_network
-from ssdrt.engines.cuda.tactics import Tactic
-from ssdrt.engines.cuda.tuner import best_pair
+from ssdrt.engines.cuda.tactics import Device, Tactic
+from ssdrt.engines.cuda.tuner import best_pair, choices_of, improve
 from ssdrt.model import Concat, Conv, DepthwiseConv
 from ssdrt.postprocess import convert_scores
 from tiny_ssd import tiny_pixels, tiny_ssd
@@ -114,3 +114,25 @@ def test_the_fastest_first_kernel_meets_the_fastest_second_one():
     assert best_pair({**pairs, Tactic("together"): 1.0}) == Tactic("apart", inner=(d, c))
     assert best_pair({**pairs, Tactic("apart", inner=(d, c)): 2.0}) is None
     assert best_pair({Tactic("together"): 1.0}) is None
+
+
+@pytest.mark.skipif(not GRAPHS, reason="no graphs: ../shared is not there")
+def test_out_of_time_a_chain_takes_the_parts_that_were_measured():
+    plan = plan_network(model_of("ssd_mobilenet_v1_90_od2020"))
+    index = next(index for index, step in enumerate(plan.steps) if isinstance(step, Chain))
+    parts = [f"{index} first", f"{index} second"]
+    for choice in choices_of(plan, Device("sm_90a", 132, 232448)).values():
+        fastest = {key: candidates[0] for key, (_, candidates) in choice.items()}
+        slow = {key: candidates[-1] for key, (_, candidates) in choice.items()}  # by the rules of thumb
+        measured = []
+
+        def measure(key, candidates, slow=slow, measured=measured):
+            measured.append(key)
+            return {one: float(one != slow[key]) for one in candidates} if key in parts else {}
+
+        improve(fastest, choice, measure, lambda _: None)
+        assert [fastest[part] for part in parts] == [slow[part] for part in parts]
+        assert str(index) in measured
+        whole = fastest[str(index)]
+        assert whole.kernel == choice[str(index)][1][0].kernel
+        assert whole.kernel == "chained" or list(whole.inner) == [slow[part] for part in parts]

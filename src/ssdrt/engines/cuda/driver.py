@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ssdrt.engines.cuda.launch import Launch
 from ssdrt.engines.cuda.tactics import Device
-from ssdrt.errors import EngineError, import_extra
+from ssdrt.errors import EngineError, OutOfMemory, import_extra
 
 LOST = (
     "ASSERT", "CONTAINED", "CONTEXT_IS_DESTROYED", "DEVICE_UNAVAILABLE", "ECC_UNCORRECTABLE", "EXTERNAL_DEVICE",
@@ -20,10 +20,6 @@ LOST = (
     "LAUNCH_FAILED", "LAUNCH_TIMEOUT", "MISALIGNED_ADDRESS", "NVLINK_UNCORRECTABLE", "TENSOR_MEMORY_LEAK", "UNKNOWN",
 )  # fmt: skip
 """Errors after which no call of this process succeeds any more."""
-
-
-class OutOfMemory(EngineError):
-    """The GPU, or the host's page-locked memory, has no room for it."""
 
 
 SIDES = 3
@@ -45,7 +41,8 @@ def checked(result: tuple[Any, ...]) -> Any:
 
     Raises
     ------
-    EngineError: the call failed; of OutOfMemory a smaller request may succeed.
+    EngineError: the call failed.
+    OutOfMemory: there is no room; a smaller request may succeed.
     """
     status, *values = result
     if status:
@@ -94,10 +91,14 @@ class Gpu:
         self.context: Any = None
 
     def enter(self) -> None:
-        """Make the context that of this thread; the first time takes a part of a second."""
+        """Make the context that of this thread, until `leave`; the first time takes a part of a second."""
         if self.context is None:
             self.context = checked(self.driver.cuDevicePrimaryCtxRetain(self.handle))
-        checked(self.driver.cuCtxSetCurrent(self.context))
+        checked(self.driver.cuCtxPushCurrent(self.context))
+
+    def leave(self) -> None:
+        """Give this thread back the context that it had before `enter`: other libraries go by it."""
+        self.driver.cuCtxPopCurrent()
 
     @property
     def name(self) -> str:
@@ -164,7 +165,13 @@ class PinnedMemory:
     def __init__(self, gpu: Gpu, size: int) -> None:
         self._gpu, self.size = gpu, size
         flags = gpu.driver.CU_MEMHOSTALLOC_DEVICEMAP | gpu.driver.CU_MEMHOSTALLOC_PORTABLE
-        self.address = int(checked(gpu.driver.cuMemHostAlloc(max(size, 256), flags)))
+        try:
+            self.address = int(checked(gpu.driver.cuMemHostAlloc(max(size, 256), flags)))
+        except OutOfMemory:
+            raise OutOfMemory(
+                f"this machine has no {-(-size // 1_000_000)} MB of free memory that a GPU can reach; use smaller "
+                "batches, or end other programs"
+            ) from None
         self.array: NDArray[np.uint8] = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self.address))
 
     def free(self) -> None:

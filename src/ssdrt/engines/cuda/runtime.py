@@ -62,8 +62,9 @@ class CudaEngine:
         self._free: queue.SimpleQueue[Lane | None] = queue.SimpleQueue()  # None: it was closed
         self._closed = False
         with ExitStack() as held:  # given back at once if something of it fails
-            gpu.enter()
             held.callback(gpu.release)
+            gpu.enter()
+            held.callback(gpu.leave)
             self.functions, modules = load_functions(gpu, code)
             for module in modules:
                 held.callback(gpu.driver.cuModuleUnload, module)
@@ -74,6 +75,7 @@ class CudaEngine:
                 self._lanes.append(Lane(self))
                 held.callback(self._lanes[-1].free)
             self._held = held.pop_all()
+        gpu.leave()
         for lane in self._lanes:
             self._free.put(lane)
 
@@ -127,7 +129,7 @@ class CudaEngine:
             raise EngineError("this suppression or resizing is not done on the GPU; give `detect` the pictures")
         found: list[Found | None] = []
         with self._lane() as lane:
-            pictures = resident.pictures_of(pixels, int(lane.stream.handle), self.gpu.index)
+            pictures = resident.pictures_of(pixels, int(lane.stream.handle), self.gpu.index, self.gpu.driver)
             if pictures.written_in:
                 checked(self.gpu.driver.cuStreamSynchronize(self.gpu.driver.CUstream(pictures.written_in)))
             count, height, width = pictures.size
@@ -145,8 +147,8 @@ class CudaEngine:
 
     def sizes_with_room(self) -> list[int]:
         """The batches that would take no more than half of the GPU's free memory."""
-        self.gpu.enter()
-        free, _ = checked(self.gpu.driver.cuMemGetInfo())
+        with self._lane():
+            free, _ = checked(self.gpu.driver.cuMemGetInfo())
         height, width = self.model.input_size
         each = 4 * height * width + rest_sizes(self, 1)[-1]
         return [batch for batch in BATCHES if 2 * (slot_offsets(self.plan, batch)[1] + batch * each) <= free]
@@ -161,7 +163,7 @@ class CudaEngine:
         self._free.put(None)
         with suppress(EngineError):  # a lost GPU frees everything by itself
             self.gpu.enter()
-        self._held.close()
+            self._held.close()
 
     @contextmanager
     def _lane(self) -> Iterator[Lane]:
@@ -172,11 +174,14 @@ class CudaEngine:
             raise EngineError("this engine was closed")
         try:
             self.gpu.enter()
-            yield lane
-            done = True
+            try:
+                yield lane
+                done = True
+            finally:
+                if not done:
+                    lane.stream.settle()
+                self.gpu.leave()
         finally:
-            if not done:
-                lane.stream.settle()
             self._free.put(lane)
 
     def _on_gpu(self, parameters: NmsParameters) -> bool:
@@ -331,12 +336,11 @@ class Lane:
                     memory.free()
             self._host = self._device = None
             room = staging.aligned(max(size * 5 // 4, FETCHED))
-            device = DeviceMemory(self._gpu, room)
-            try:
+            with ExitStack() as undo:  # if there is no room for the second
+                device = DeviceMemory(self._gpu, room)
+                undo.callback(device.free)
                 self._host, self._device = PinnedMemory(self._gpu, room), device
-            except EngineError:
-                device.free()
-                raise
+                undo.pop_all()
 
     def _rest_of(self, batch: int) -> Rest:
         if batch not in self._rest:
@@ -424,15 +428,14 @@ class Rest:
 
     def __init__(self, engine: CudaEngine, batch: int) -> None:
         starts = rest_sizes(engine, batch)
-        self._memory = DeviceMemory(engine.gpu, starts[-1])
+        with ExitStack() as undo:  # if there is no room for the second
+            self._memory = DeviceMemory(engine.gpu, starts[-1])
+            undo.callback(self._memory.free)
+            self._memory.fill(0)  # the counters of candidates; `tail` leaves them so
+            self.found = PinnedMemory(engine.gpu, 4 * batch * ends.found_size(engine.most))
+            undo.pop_all()
         addresses = [self._memory.address + at for at in starts]
         self.scores, self.boxes, self.lists, self.counts, self.histograms, on_gpu, _ = addresses
-        self._memory.fill(0)  # the counters of candidates; `tail` leaves them so
-        try:
-            self.found = PinnedMemory(engine.gpu, 4 * batch * ends.found_size(engine.most))
-        except EngineError:
-            self._memory.free()
-            raise
         self.found_at = self.found.address if batch <= MAPPED else on_gpu
 
     def free(self) -> None:

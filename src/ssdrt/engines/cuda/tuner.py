@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ssdrt.engines.cuda import compiler
-from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, OutOfMemory, Stream, checked, load_functions
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, checked, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import launches
 from ssdrt.engines.cuda.plan import Chain, Plan, Step
 from ssdrt.engines.cuda.tactics import Device, Tactic, tactics
+from ssdrt.errors import OutOfMemory
 
 BATCHES = (1, 8, 64, 256)
 """Batch sizes that are measured; one in between takes what the nearest larger one took."""
@@ -24,7 +25,7 @@ ROUNDS = 4  # recordings, of which the fastest counts
 
 def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -> dict[int, list[Tactic]]:
     """The fastest tactic of each step at each of BATCHES; once the time is up, or where a batch finds no room on the
-    GPU, the likely best.
+    GPU, the likely best, made of parts that were measured if some were.
 
     The same kernels win again unless they are within a few per cent of each other.
 
@@ -35,8 +36,9 @@ def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -
     """
     best: dict[int, list[Tactic]] = {}
     with ExitStack() as held:
-        gpu.enter()
         held.callback(gpu.release)
+        gpu.enter()
+        held.callback(gpu.leave)
         device = gpu.device()
         choices = choices_of(plan, device)
         functions, modules = load_functions(gpu, compiled(plan, choices, device))
@@ -47,18 +49,8 @@ def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -
         deadline = time.monotonic() + seconds
         for batch, choice in choices.items():
             fastest = {key: candidates[0] for key, (_, candidates) in choice.items()}
-            with suppress(OutOfMemory), _Measuring(gpu, plan, batch, choice, stream, functions) as measuring:
-                for key, (step, candidates) in choice.items():
-                    if isinstance(step, Chain):  # against the best of its parts
-                        apart = Tactic("apart", inner=(fastest[f"{key} first"], fastest[f"{key} second"]))
-                        candidates = [apart if one.kernel == "apart" else one for one in candidates]
-                    times = measuring.microseconds(key, candidates) if time.monotonic() < deadline else {}
-                    pair = best_pair(times)
-                    if pair is not None:
-                        times |= measuring.microseconds(key, [pair, min(times, key=times.__getitem__)])
-                    advance(len(candidates))
-                    if times:
-                        fastest[key] = min(times, key=times.__getitem__)
+            with suppress(OutOfMemory), _Measuring(gpu, plan, batch, choice, stream, functions, deadline) as measuring:
+                improve(fastest, choice, measuring.microseconds, advance)
             best[batch] = [fastest[str(index)] for index in range(len(plan.steps))]
     return best
 
@@ -67,6 +59,33 @@ def parts(key: str, step: Step) -> list[tuple[str, Step]]:
     """What is measured for a step, each with its key: a `Chain`'s parts come before it."""
     inner = [(f"{key} first", step.first), (f"{key} second", step.second)] if isinstance(step, Chain) else []
     return [*inner, (key, step)]
+
+
+def improve(
+    fastest: dict[str, Tactic],
+    choice: Choice,
+    measure: Callable[[str, list[Tactic]], dict[Tactic, float]],
+    advance: Callable[[int], None],
+) -> None:
+    """Put what is measured to be fastest where the likely best stands.
+
+    Parameters
+    ----------
+    measure: microseconds of each tactic of a key; of none once the time is up.
+    advance: called with the number of tactics after every key.
+    """
+    for key, (step, candidates) in choice.items():
+        if isinstance(step, Chain):  # its parts by themselves are the best of each
+            apart = Tactic("apart", inner=(fastest[f"{key} first"], fastest[f"{key} second"]))
+            candidates = [apart if one.kernel == "apart" else one for one in candidates]
+            fastest[key] = candidates[0]
+        times = measure(key, candidates)
+        pair = best_pair(times)
+        if pair is not None:
+            times |= measure(key, [pair, min(times, key=times.__getitem__)])
+        advance(len(candidates))
+        if times:
+            fastest[key] = min(times, key=times.__getitem__)
 
 
 def best_pair(times: dict[Tactic, float]) -> Tactic | None:
@@ -104,8 +123,10 @@ class _Measuring:
     """Memory of a batch, and all weights that any candidate reads."""
 
     def __init__(
-        self, gpu: Gpu, plan: Plan, batch: int, choice: Choice, stream: Stream, functions: dict[Any, Any]
+        self, gpu: Gpu, plan: Plan, batch: int, choice: Choice, stream: Stream, functions: dict[Any, Any], end: float
     ) -> None:
+        """end: of measuring, as `time.monotonic` has it."""
+        self._end = end
         offsets, size = slot_offsets(plan, batch)
         self._gpu, self._stream, self._functions, self._choice = gpu, stream, functions, choice
         constants = Constants()
@@ -132,7 +153,9 @@ class _Measuring:
         self._held.close()
 
     def microseconds(self, key: str, candidates: list[Tactic]) -> dict[Tactic, float]:
-        """Of one run of each. They take turns, because a GPU that gets warm slows down."""
+        """Of one run of each; of none once the time is up. They take turns: a GPU that gets warm slows down."""
+        if time.monotonic() > self._end:
+            return {}
         if len(candidates) == 1:
             return dict.fromkeys(candidates, 0.0)
         step = self._choice[key][0]

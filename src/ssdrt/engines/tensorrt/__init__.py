@@ -10,7 +10,7 @@ from typing import Any
 
 from ssdrt.engines.selfcheck import check_itself
 from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan
-from ssdrt.engines.tensorrt.driver import Device
+from ssdrt.engines.tensorrt.driver import Card
 from ssdrt.engines.tensorrt.library import find_library
 from ssdrt.engines.tensorrt.plan_file import check_plan, unpack
 from ssdrt.engines.tensorrt.runtime import TensorrtEngine, load_engine
@@ -31,7 +31,7 @@ def unavailable() -> str | None:
     """Why it cannot run here and what to type, or None."""
     try:
         find_library()
-        Device().close()
+        Card()
     except EngineError as error:
         return str(error)
     return None
@@ -39,9 +39,7 @@ def unavailable() -> str | None:
 
 def precisions() -> tuple[str, ...]:
     """tf32 and bf16 from Ampere on, bf16 from TensorRT 10 on."""
-    library, device = find_library(), Device()
-    ampere = device.capability >= (8, 0)
-    device.close()
+    library, ampere = find_library(), Card().capability >= (8, 0)
     found = ["fp32", "fp16"]
     found += ["tf32"] if ampere else []
     found += ["bf16"] if ampere and library.typed else []
@@ -50,19 +48,15 @@ def precisions() -> tuple[str, ...]:
 
 def fingerprint() -> str:
     """Family and version of the library, name and compute capability of the card."""
-    library, device = find_library(), Device()
-    major, minor = device.capability
-    text = f"{library.family} {library.version}, {device.name}, compute capability {major}.{minor}"
-    device.close()
-    return text
+    library, card = find_library(), Card()
+    major, minor = card.capability
+    return f"{library.family} {library.version}, {card.name}, compute capability {major}.{minor}"
 
 
 def fits(plan: bytes) -> bool:
     """Whether a plan of another card or version was built to be portable, and this machine is one that it may go to."""
     facts, bare = unpack(plan)
-    library, device = find_library(), Device()
-    ampere = device.capability >= (8, 0)
-    device.close()
+    library, ampere = find_library(), Card().capability >= (8, 0)
     if facts.options.get("portable") != "True" or library.is_rtx or not ampere:
         return False
     try:

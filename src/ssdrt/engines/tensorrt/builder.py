@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ssdrt.engines.tensorrt.driver import Device
+from ssdrt.engines.tensorrt.driver import Card
 from ssdrt.engines.tensorrt.library import Library
 from ssdrt.engines.tensorrt.plan_file import Facts, pack
 from ssdrt.errors import EngineError
@@ -122,9 +122,8 @@ def build_plan(
 def _facts(library: Library, model: SsdModel, precision: str, options: BuildOptions) -> Facts:
     gpu, capability = "", (0, 0)
     with contextlib.suppress(EngineError):  # RTX builds without a GPU
-        device = Device()
-        gpu, capability = device.name, device.capability
-        device.close()
+        card = Card()
+        gpu, capability = card.name, card.capability
     left_out = ("batch", "pixels", "timing_cache", "scales")
     told = {name: str(value) for name, value in asdict(options).items() if name not in left_out}
     if options.scales:

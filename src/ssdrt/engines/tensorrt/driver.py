@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.errors import EngineError, import_extra
+from ssdrt.errors import EngineError, OutOfMemory, import_extra
 
 
-class Device:
-    """The first GPU that CUDA shows (CUDA_VISIBLE_DEVICES chooses), its primary context held until `close`.
+class Card:
+    """The first GPU that CUDA shows (CUDA_VISIBLE_DEVICES chooses): what it is, without a context, which takes a part
+    of a second. driver: `cuda.bindings.driver`.
 
     Raises
     ------
@@ -25,14 +26,12 @@ class Device:
     """
 
     def __init__(self) -> None:
-        self._cuda = import_extra("cuda.bindings.driver", "tensorrt", "engine tensorrt")
+        self.driver = import_extra("cuda.bindings.driver", "tensorrt", "engine tensorrt")
         try:
-            self._call(self._cuda.cuInit, 0)
+            self._call(self.driver.cuInit, 0)
         except RuntimeError as error:  # what cuda-bindings raises where there is no driver library
             raise EngineError(f"there is no NVIDIA driver on this machine ({error})") from error
-        self._device = self._call(self._cuda.cuDeviceGet, 0)
-        self._context = self._call(self._cuda.cuDevicePrimaryCtxRetain, self._device)
-        self.use()
+        self._device = self._call(self.driver.cuDeviceGet, 0)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What a driver function returns beside its status.
@@ -43,107 +42,131 @@ class Device:
         """
         status, *results = function(*arguments)
         if int(status) != 0:
-            name = self._cuda.cuGetErrorName(status)[1]
+            name = self.driver.cuGetErrorName(status)[1]
             word = name.decode() if isinstance(name, bytes) else str(status)
-            hint = "; less batch or fewer streams need less memory" if word == "CUDA_ERROR_OUT_OF_MEMORY" else ""
-            raise EngineError(f"CUDA: {function.__name__} says {word}{hint}")
+            said = f"CUDA: {function.__name__} says {word}"
+            if word == "CUDA_ERROR_OUT_OF_MEMORY":
+                raise OutOfMemory(f"{said}; less batch or fewer streams need less memory")
+            raise EngineError(said)
         return results[0] if results else None
 
     @property
     def name(self) -> str:
         """As "NVIDIA H200"."""
-        raw: bytes = self._call(self._cuda.cuDeviceGetName, 256, self._device)
+        raw: bytes = self._call(self.driver.cuDeviceGetName, 256, self._device)
         return raw.decode("ascii", "replace").strip("\0 ")
 
     @property
     def capability(self) -> tuple[int, int]:
         """Compute capability, as (9, 0)."""
-        attributes = self._cuda.CUdevice_attribute
+        attributes = self.driver.CUdevice_attribute
         kinds = (
             attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
             attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
         )
-        major, minor = (int(self._call(self._cuda.cuDeviceGetAttribute, kind, self._device)) for kind in kinds)
+        major, minor = (int(self._call(self.driver.cuDeviceGetAttribute, kind, self._device)) for kind in kinds)
         return major, minor
 
+
+class Device(Card):
+    """The GPU at work: its primary context, held until `close`, and that of the thread that makes this until `leave`.
+
+    Raises
+    ------
+    EngineError: there is no driver or no GPU, or no room for a context.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._context = self._call(self.driver.cuDevicePrimaryCtxRetain, self._device)
+        self.use()
+
     def use(self) -> None:
-        """Make the context current in this thread: once a call that may come from any thread."""
-        self._call(self._cuda.cuCtxSetCurrent, self._context)
+        """Make the context current in this thread, until `leave`: once a call that may come from any thread."""
+        self._call(self.driver.cuCtxPushCurrent, self._context)
+
+    def leave(self) -> None:
+        """Give this thread back the context that it had before `use`: other libraries go by it."""
+        self.driver.cuCtxPopCurrent()
 
     def close(self) -> None:
-        """Give the context back; it lives on while others hold it."""
-        self._call(self._cuda.cuDevicePrimaryCtxRelease, self._device)
+        """Leave it and give it back; it lives on while others hold it."""
+        self.leave()
+        self._call(self.driver.cuDevicePrimaryCtxRelease, self._device)
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
     def allocate(self, size: int) -> int:
         """Address of `size` bytes on the device."""
-        return int(self._call(self._cuda.cuMemAlloc, max(size, 1)))
+        return int(self._call(self.driver.cuMemAlloc, max(size, 1)))
 
     def free(self, address: int) -> None:
         """Free what `allocate` gave."""
-        self._call(self._cuda.cuMemFree, address)
+        self._call(self.driver.cuMemFree, address)
 
     def pinned(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array in page-locked memory, which copies to the device without a stop; `unpin` frees it."""
         size = int(np.prod(shape)) * dtype.itemsize
-        address = int(self._call(self._cuda.cuMemHostAlloc, max(size, 1), 0))
+        address = int(self._call(self.driver.cuMemHostAlloc, max(size, 1), 0))
         flat = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
         return flat.view(dtype).reshape(shape)
 
     def unpin(self, array: NDArray[Any]) -> None:
         """Free what `pinned` gave; nobody may look at it afterwards."""
-        self._call(self._cuda.cuMemFreeHost, array.ctypes.data)
+        self._call(self.driver.cuMemFreeHost, array.ctypes.data)
 
     def is_pinned(self, array: NDArray[Any]) -> bool:
         """Whether an array lies in page-locked memory, no matter who allocated it."""
-        kind = self._cuda.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+        kind = self.driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
         address = array.__array_interface__["data"][0]
-        status, found = self._cuda.cuPointerGetAttribute(kind, address)  # an error for memory that CUDA does not know
-        return int(status) == 0 and int(found) == int(self._cuda.CUmemorytype.CU_MEMORYTYPE_HOST)
+        status, found = self.driver.cuPointerGetAttribute(kind, address)  # an error for memory that CUDA does not know
+        return int(status) == 0 and int(found) == int(self.driver.CUmemorytype.CU_MEMORYTYPE_HOST)
 
     def to_device(self, target: int, source: NDArray[Any], stream: Any) -> None:
         """Copy a pinned array, in stream order."""
-        self._call(self._cuda.cuMemcpyHtoDAsync, target, source.ctypes.data, source.nbytes, stream)
+        self._call(self.driver.cuMemcpyHtoDAsync, target, source.ctypes.data, source.nbytes, stream)
 
     def to_host(self, target: NDArray[Any], source: int, stream: Any) -> None:
         """Copy to a pinned array, in stream order."""
-        self._call(self._cuda.cuMemcpyDtoHAsync, target.ctypes.data, source, target.nbytes, stream)
+        self._call(self.driver.cuMemcpyDtoHAsync, target.ctypes.data, source, target.nbytes, stream)
 
     def on_device(self, target: int, source: int, size: int, stream: Any) -> None:
         """Copy `size` bytes from one place of the device to another, in stream order."""
-        self._call(self._cuda.cuMemcpyDtoDAsync, target, source, size, stream)
+        self._call(self.driver.cuMemcpyDtoDAsync, target, source, size, stream)
 
     # --- streams and graphs ---------------------------------------------------------------------------------------
 
     def stream(self) -> Any:
         """A stream that does not wait for the default one."""
-        return self._call(self._cuda.cuStreamCreate, int(self._cuda.CUstream_flags.CU_STREAM_NON_BLOCKING))
+        return self._call(self.driver.cuStreamCreate, int(self.driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
 
     def synchronize(self, stream: Any) -> None:
         """Wait until all that was put into the stream is done; other Python threads run meanwhile."""
-        self._call(self._cuda.cuStreamSynchronize, stream)
+        self._call(self.driver.cuStreamSynchronize, stream)
 
     def destroy_stream(self, stream: Any) -> None:
         """Free a stream."""
-        self._call(self._cuda.cuStreamDestroy, stream)
+        self._call(self.driver.cuStreamDestroy, stream)
 
     def capture(self, stream: Any, work: Callable[[], None]) -> Any:
         """A graph of what `work` puts into the stream, to be launched any number of times."""
-        mode = self._cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        self._call(self._cuda.cuStreamBeginCapture, stream, mode)
+        mode = self.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        graph = None
         try:
+            self._call(self.driver.cuStreamBeginCapture, stream, mode)
             work()
+            graph = self._call(self.driver.cuStreamEndCapture, stream)
         finally:
-            graph = self._call(self._cuda.cuStreamEndCapture, stream)
-        executable = self._call(self._cuda.cuGraphInstantiate, graph, 0)
-        self._call(self._cuda.cuGraphDestroy, graph)
+            if graph is None:  # broken off, by Ctrl-C say: the stream must run things again
+                self.driver.cuStreamEndCapture(stream)
+        executable = self._call(self.driver.cuGraphInstantiate, graph, 0)
+        self._call(self.driver.cuGraphDestroy, graph)
         return executable
 
     def launch(self, graph: Any, stream: Any) -> None:
         """Run a captured graph, in stream order."""
-        self._call(self._cuda.cuGraphLaunch, graph, stream)
+        self._call(self.driver.cuGraphLaunch, graph, stream)
 
     def destroy_graph(self, graph: Any) -> None:
         """Free a captured graph."""
-        self._call(self._cuda.cuGraphExecDestroy, graph)
+        self._call(self.driver.cuGraphExecDestroy, graph)

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ssdrt.engines.tensorrt.driver import Device
+from ssdrt.engines.tensorrt.driver import Card
 from ssdrt.engines.tensorrt.library import find_library
 from ssdrt.engines.tensorrt.plan_file import MAGIC, check_plan, read_header, unpack
 from ssdrt.errors import EngineError
@@ -52,14 +52,13 @@ def plan_layers(plan: bytes) -> tuple[PlanLayer, ...]:
     ------
     EngineError: there is no GPU or TensorRT here, or the plan is for others.
     """
-    library = find_library()
-    device = Device()
+    library, card = find_library(), Card()
     plan = unpack(plan)[1] if plan.startswith(MAGIC) else plan
     check_plan(plan, library.family, library.version)
     runtime = library.api.Runtime(library.logger)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise EngineError(f"TensorRT does not load this plan ({library.messages.take()}) on {device.name}")
+        raise EngineError(f"TensorRT does not load this plan ({library.messages.take()}) on {card.name}")
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(library.api.LayerInformationFormat.JSON)
     return read_layers(text)

@@ -7,7 +7,7 @@ import queue
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,23 @@ class TensorrtEngine:
         self.pictures = self.shortages = 0
         self._model, self._facts, self._device = model, facts, device
         self._count = threading.Lock()
+        self._lanes: queue.SimpleQueue[_Lane | None] = queue.SimpleQueue()  # None: it was closed
+        self._all: list[_Lane] = []
+        self._closed = False
+        with ExitStack() as undo:  # if there is no room for all of it
+            undo.callback(device.close)
+            self._deserialize(library, plan)
+            self._ports = _ports(library, self._engine)
+            for _ in range(streams):
+                self._all.append(_Lane(library, device, self._engine, self._ports, facts.batch))
+                undo.callback(self._all[-1].close)
+            undo.pop_all()
+        device.leave()
+        for lane in self._all:
+            self._lanes.put(lane)
+
+    def _deserialize(self, library: Library, plan: bytes) -> None:
+        facts = self._facts
         self._runtime = library.api.Runtime(library.logger)
         if facts.options.get("portable") == "True" and hasattr(self._runtime, "engine_host_code_allowed"):
             self._runtime.engine_host_code_allowed = True  # the lean runtime that travels inside a portable plan
@@ -89,15 +106,9 @@ class TensorrtEngine:
             way = (
                 "the GPU's memory is full: end other programs on it, or build for fewer pictures at once"
                 if re.search("out ?of ?memory", told, re.IGNORECASE)
-                else f"it was built for {facts.gpu or 'RTX'}, this is {device.name}: build the model again here"
+                else f"it was built for {facts.gpu or 'RTX'}, this is {self._device.name}: build the model again here"
             )
             raise EngineError(f"TensorRT does not load this plan ({told}); {way}")
-        self._ports = _ports(library, self._engine)
-        self._lanes: queue.SimpleQueue[_Lane | None] = queue.SimpleQueue()  # None: it was closed
-        self._all = [_Lane(library, device, self._engine, self._ports, facts.batch) for _ in range(streams)]
-        for lane in self._all:
-            self._lanes.put(lane)
-        self._closed = False
 
     @property
     def engine(self) -> Any:
@@ -194,7 +205,10 @@ class TensorrtEngine:
             if lane is None:
                 raise EngineError("this engine was closed")
             self._device.use()
-            yield lane
+            try:
+                yield lane
+            finally:
+                self._device.leave()
         finally:
             self._lanes.put(lane)
 
@@ -266,11 +280,17 @@ class _Lane:
     ) -> None:
         self._library, self._device, self._engine, self._ports = library, device, engine, ports
         self._least, _, self.most = batch
-        self._stream = device.stream()
-        alone = {name: port for name, port in ports.items() if name not in CANDIDATES}
-        self._on_device = {name: device.allocate(port.size(self.most)) for name, port in alone.items()}
         self._block_size = _Block(ports, self.most).size
-        self._block = device.allocate(self._block_size)
+        self._on_device: dict[str, int] = {}
+        with ExitStack() as undo:  # if there is no room for all of it
+            self._stream = device.stream()
+            undo.callback(device.destroy_stream, self._stream)
+            for name, port in ports.items():
+                if name not in CANDIDATES:
+                    self._on_device[name] = device.allocate(port.size(self.most))
+                    undo.callback(device.free, self._on_device[name])
+            self._block = device.allocate(self._block_size)
+            undo.pop_all()
         self._on_host: dict[str, NDArray[Any]] = {}
         self._work: dict[int, _Work] = {}
         self._size = 0  # pictures of the last batch
@@ -301,7 +321,7 @@ class _Lane:
     def find(self, pixels: Any) -> resident.Pictures:
         """Where on the GPU another library's pictures lie, once this stream may read them."""
         port = self._ports["image"]
-        there = resident.pictures_of(pixels, int(self._stream), 0, port.dtype.name)
+        there = resident.pictures_of(pixels, int(self._stream), 0, self._device.driver, port.dtype.name)
         if (*there.size[1:], 3) != port.shape:
             raise EngineError(
                 f"pictures on the GPU must be (b, {', '.join(map(str, port.shape))}) for this plan, not "
