@@ -45,6 +45,32 @@ def front(channels, size):
     return layers, replace(model, layers=layers, input_size=size, heads=()), rest
 
 
+@pytest.mark.parametrize(
+    ("name", "part", "value", "taken"),
+    [
+        ("three", "weights", 1000, True),
+        ("three", "weights", 1024, False),
+        ("conv", "weights", -10900, True),
+        ("conv", "weights", -11000, False),
+        ("two", "weights", 70000, False),
+        ("one", "bias", 500000, False),
+        ("one", "weights", 1e6, False),
+    ],
+)
+def test_weights_that_would_overflow_are_left_to_other_kernels(name, part, value, taken):
+    _, model, _ = front((24, 48, 96), (64, 124))
+
+    def spoiled(layer):
+        values = getattr(layer, part, np.zeros(1)).copy()
+        values.flat[3] = value
+        return replace(layer, **{part: values})
+
+    layers = tuple(spoiled(one) if one.name == name else one for one in model.layers)
+    other = replace(model, layers=layers)
+    assert stem.has_stem(plan_network(model), model)
+    assert stem.has_stem(plan_network(other), other) is taken
+
+
 @pytest.mark.parametrize("channels", [(32, 64, 128), (24, 48, 96), (8, 16, 32)])
 @pytest.mark.parametrize("size", [(300, 300), (256, 256), (64, 124)])
 @pytest.mark.parametrize("batch", [3, 5])  # strips are narrower for a few pictures

@@ -55,16 +55,9 @@ def has_stem(plan: Plan, model: SsdModel) -> bool:
     scale, offset = normalisation(model)
     even = np.ptp(scale) == 0 and np.ptp(offset) == 0 and scale[0] != 0 and abs(-offset[0] / scale[0] - 128) < 2048
     wide = any(has_strips(sixteens, two.target.width) for sixteens in SIXTEENS)
-    return bool(
-        chained
-        and ends
-        and fits
-        and size
-        and wide
-        and alone
-        and even
-        and windows == [shrinking, same, point, shrinking, point]
-    )
+    shaped = chained and ends and fits and windows == [shrinking, same, point, shrinking, point]
+    usual = shaped and size and wide and alone and even
+    return bool(usual and all(np.isfinite(one).all() for one in parts_of(plan, model)))
 
 
 def normalisation(model: SsdModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -132,6 +125,13 @@ def _widths(plan: Plan) -> tuple[int, int, int]:
 
 def weights(plan: Plan, model: SsdModel) -> NDArray[np.uint8]:
     """All of them as `Weights` of stem.cu."""
+    return np.concatenate([one.reshape(-1).view(np.uint8) for one in parts_of(plan, model)])
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def parts_of(plan: Plan, model: SsdModel) -> tuple[NDArray[np.floating[Any]], ...]:
+    """The weights and biases, one array after the other; infinite where one, multiplied by what the kernel divides by
+    later, is too large for fp16 (a 1x1's from 1,024 on)."""
     first, one, two = plan.steps[:STEPS]
     assert isinstance(first, Convolution)
     assert isinstance(one, Separable)
@@ -143,7 +143,7 @@ def weights(plan: Plan, model: SsdModel) -> NDArray[np.uint8]:
     bias = filled(first.bias, inner) / 6 + packed.astype(np.float64).sum((0, 1, 2)) / 64 * (middle / scale[0])
     bias1 = filled(one.point.bias, outer) / 6
     last = (filled(two.point.weights[0, 0], outer, columns) * 6)[:, column_order(columns)]
-    parts = (
+    return (
         fragments(first_rows(packed)),
         rows_of_window(one.depthwise, inner, bias),
         fragments(filled(one.point.weights[0, 0], 32, outer) * 64),
@@ -151,7 +151,6 @@ def weights(plan: Plan, model: SsdModel) -> NDArray[np.uint8]:
         fragments(filled(last, 64, columns)),
         filled(two.point.bias, columns)[column_order(columns)].astype(np.float32),
     )
-    return np.concatenate([np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts])
 
 
 def weights_size(inner: int, outer: int, columns: int) -> int:
