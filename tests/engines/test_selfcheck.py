@@ -8,7 +8,7 @@ import pytest
 from int8_scales import measured_scales
 from ssdrt.engines.reference import ReferenceEngine
 from ssdrt.engines.selfcheck import check_itself, rounded, rounding, sample_pixels
-from ssdrt.errors import EngineError
+from ssdrt.errors import EngineError, OutOfMemory
 from ssdrt.model import DepthwiseConv
 from ssdrt.postprocess import decode_boxes, non_max_suppression
 from ssdrt.preprocess import clip_window, to_network
@@ -92,6 +92,25 @@ def score_off(found, batch):
 def test_detections_of_another_network_are_found_out(spoil):
     with pytest.raises(EngineError, match=r"detections in batches of [14] are not those"):
         check_itself(tiny_ssd(), Detecting(tiny_ssd(), spoil), "fp16", (1, 4))
+
+
+def test_batches_without_room_are_left_out_but_for_the_first():
+    class Cramped(Detecting):
+        def __init__(self, room):
+            super().__init__(tiny_ssd())
+            self.room, self.sizes = room, []
+
+        def detect(self, images_rgb, parameters):
+            self.sizes.append(len(images_rgb))
+            if len(images_rgb) > self.room:
+                raise OutOfMemory("no room")
+            return super().detect(images_rgb, parameters)
+
+    engine = Cramped(2)
+    check_itself(tiny_ssd(), engine, "fp16", (1, 2, 4, 8))
+    assert engine.sizes == [1, 2, 4]
+    with pytest.raises(OutOfMemory, match="no room"):
+        check_itself(tiny_ssd(), Cramped(0), "fp16", (1, 2, 4))
 
 
 def test_rounding_to_a_precision():
