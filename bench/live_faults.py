@@ -1,7 +1,7 @@
 """Live sources measured: how old a frame is when it is shown, and whether 500 reconnects leave anything behind.
 
-    python bench/live_faults.py lag --minutes 10 --out bench/results/live_lag.json
-    python bench/live_faults.py lag --minutes 10 --stalled --out bench/results/live_lag_stalled.json
+    python bench/live_faults.py lag --minutes 10 --out bench/results/live_lag_h264.json
+    python bench/live_faults.py lag --minutes 10 --codec mjpeg --stalled --out bench/results/live_lag_mjpeg_stalled.json
     python bench/live_faults.py reconnects --count 500 --out bench/results/live_reconnects.json
 
 lag: numbered frames are drawn here at 30 a second and go through a real RTSP server (TCP) to the live loop,

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from ssdrt import cli
+from ssdrt.cli import models
 from ssdrt.cli.stopping import TERMINATED, end_on_signals
 
 
@@ -36,3 +38,19 @@ def test_what_was_there_before_is_there_again():
     with ExitStack() as stack:
         end_on_signals(stack)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_every_command_ends_by_sigterm_as_by_ctrl_c(monkeypatch):
+    closed = []
+
+    def run(_):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            closed.append("outputs")
+
+    monkeypatch.setattr(models, "run", run)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as told:
+        cli.main(["models"])
+    assert (told.value.code, closed, signal.getsignal(signal.SIGTERM)) == (TERMINATED, ["outputs"], before)

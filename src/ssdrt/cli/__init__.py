@@ -7,9 +7,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import NoReturn
 
 from ssdrt import __version__
+from ssdrt.cli.stopping import end_on_signals
 from ssdrt.errors import SsdrtError
 
 COMMANDS = {
@@ -43,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     exit code: 0 done; 1 something failed, and the message says what; 2 wrong usage; 70 a mistake of ours;
     130 interrupted by Ctrl-C; 141 the reader of standard output has gone. With the environment variable SSDRT_DEBUG
     set, failures come with a traceback.
+
+    Raises
+    ------
+    SystemExit: with 143, at SIGTERM.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["detect"]:
@@ -56,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.print_help(sys.stderr)
             return WRONG_USAGE
         _send_log_to_stderr(args.verbose, args.quiet)
-        status: int = args.run(args)
+        with ExitStack() as stack:
+            end_on_signals(stack)
+            status: int = args.run(args)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ from ssdrt.cli.live import add_live, detect_live, open_files, streams_of
 from ssdrt.cli.options import add_engine, add_model, add_score, fraction, positive, threshold_of, words
 from ssdrt.cli.outputs import add_outputs, open_outputs, outputs_of
 from ssdrt.cli.printer import Printer
-from ssdrt.cli.stopping import end_on_signals, ignore_signals
+from ssdrt.cli.stopping import ignore_signals
 from ssdrt.cli.viewing import add_viewing, play_files
 from ssdrt.errors import SourceError, shorten
 
@@ -72,7 +72,6 @@ def run(args: Namespace) -> int:
     outputs = outputs_of(args)
     on_screen = not outputs or (sys.stdout.isatty() and not {"-", "jsonl:-"}.isdisjoint(outputs))
     with ExitStack() as stack:
-        end_on_signals(stack)
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         options, analytics = detect_options(args, detector), open_analytics(args, detector.class_ids(args.blur))
         sinks: list[Sink] = [] if outputs else [Printer(with_table=source.length == 1)]

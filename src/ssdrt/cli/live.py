@@ -13,7 +13,7 @@ from ssdrt.cli.analysis import open_analytics
 from ssdrt.cli.options import positive
 from ssdrt.cli.outputs import open_outputs, outputs_of
 from ssdrt.cli.printer import Printer
-from ssdrt.cli.stopping import end_on_signals, ignore_signals
+from ssdrt.cli.stopping import ignore_signals
 from ssdrt.cli.viewing import names_of, viewers_of, watch
 from ssdrt.errors import SourceError, SsdrtError
 
@@ -124,7 +124,6 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
 
     share_arena()
     with ExitStack() as stack:
-        end_on_signals(stack)
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         detect, settings = detection(args, detector)
         controls, viewers = Controls(settings), viewers_of(args, names_of(detector))

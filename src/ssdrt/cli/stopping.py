@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run with its outputs closed, and a second one does not break that off."""
+"""Ctrl-C and SIGTERM end every command with its outputs closed, and a second one does not break that off."""
 
 from __future__ import annotations
 

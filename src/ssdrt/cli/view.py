@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ssdrt.cli.analysis import add_analysis, open_analytics
 from ssdrt.cli.options import add_score, positive, threshold_of, words
 from ssdrt.cli.outputs import add_outputs, open_outputs
-from ssdrt.cli.stopping import end_on_signals, ignore_signals
+from ssdrt.cli.stopping import ignore_signals
 from ssdrt.cli.viewing import add_viewing, play
 from ssdrt.errors import SourceError, shorten
 
@@ -53,7 +53,6 @@ def run(args: Namespace) -> int:
         "classes": args.classes,
     }
     with ExitStack() as stack:
-        end_on_signals(stack)
         sinks = open_outputs(args, LabelMap(records.names), stack)
         if shown:
             failed = _show(args, replay, source, options, records, sinks, stack)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ssdrt.cli.outputs import open_outputs
-from ssdrt.cli.stopping import end_on_signals, ignore_signals
+from ssdrt.cli.stopping import ignore_signals
 from ssdrt.errors import shorten
 
 if TYPE_CHECKING:
@@ -98,7 +98,6 @@ def play_files(args: Namespace) -> int:
     source = open_files(args)
     name = shorten(args.input[0]) + (f" and {len(args.input) - 1} more" if len(args.input) > 1 else "")
     with ExitStack() as stack:
-        end_on_signals(stack)
         detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
         detect, settings = detection(args, detector)
         sinks, begin = open_outputs(args, detector.labels, stack), time.perf_counter()

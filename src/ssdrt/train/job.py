@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ssdrt.errors import EngineError, ModelError, SourceError, import_extra
 from ssdrt.evaluate import read_data_set
@@ -23,9 +22,6 @@ from ssdrt.train.measure import measure
 from ssdrt.train.network import Weights, to_model, weights_of
 from ssdrt.train.report import State, draw_history, draw_predictions
 from ssdrt.train.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Shows progress: takes what is being done and of how many units, gives what is told of units done."""

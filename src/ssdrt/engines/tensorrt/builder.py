@@ -319,7 +319,7 @@ def _in_thread(work: Callable[[], Any], stop: _Stop | None, advance: Advance) ->
             thread.join(1.0)  # a join without end would not let Ctrl-C through on every system
             if stop is None:
                 advance(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         if stop is not None and thread.ident is not None:  # it may come before `start` is back
             stop.set()
             finished.wait()
