@@ -1,14 +1,14 @@
 """Our engine and its peers on one card in one run, in turns: TensorRT, torch.compile, JAX.
 
     python bench/cuda_peers.py RESULT.json MODELS [--seconds 140] [--plans FOLDER --tensorrt "COMMAND"] [--rows 0,1,2]
-                               [--without KIND,...] [--tuned v1,...]
+                               [--without KIND,...] [--tuned v1,...] [--at-once]
 
 MODELS has graphs.json and unpack.py. Every contender is a process that gets ready and then measures a round each time
 it is told to, one at a time; what uses the GPU while getting ready takes a lock. Ours is tuned in the rows that are
-named, by default in all. COMMAND starts a Python that has tensorrt and ssdrt; FOLDER has plans named
-ROW_bBATCH_*.plan. A contender that cannot run, or is not ready in time, is said in its row. RESULT.json is written
-after every row. LATE contenders start once all rows are measured, and are then measured in turns with ours, if time
-is left.
+named, by default in all; its plans are kept for later runs of the same kernels. COMMAND starts a Python that has
+tensorrt and ssdrt; FOLDER has plans named ROW_bBATCH_*.plan, each of which takes part. A contender that cannot run, or
+is not ready in time, is said in its row. RESULT.json is written after every row. LATE contenders start once all rows
+are measured, and are then measured in turns with ours, if time is left; with --at-once they start with the others.
 """
 
 from __future__ import annotations
@@ -45,21 +45,23 @@ ROWS = (
 )
 INCLUDES = {
     "ssdrt": "bytes on the GPU to detections there, exact NMS; class biases lowered to about 500 candidates above 0.3",
-    "ssdrt, graph's biases": "the same with the graph's own random class biases",
+    "ssdrt as it is": "the same with the graph's own random class biases",
     "torch": "bytes on the GPU to raw heads there, torch.compile (channels last, cudnn.benchmark, CUDA graph), no NMS",
-    "torch, max-autotune": "the same in mode max-autotune",
+    "torch max-autotune": "the same in mode max-autotune",
     "jax": "bytes on the GPU to raw heads there, jax.jit, no NMS",
-    "tensorrt": "bytes on the GPU to what the plan gives (the candidates of a picture), a CUDA graph, no NMS",
+    "tensorrt": "bytes on the GPU to what the plan gives, a CUDA graph, no NMS: the candidates of a picture, or, of a "
+    "plan named scores, raw heads (boxes to decode, scores)",
 }
 HOST = {
     "ssdrt": "picture in pinned memory to detections on the host, exact NMS",
-    "ssdrt, graph's biases": "the same",
+    "ssdrt as it is": "the same",
     "torch": "picture in pinned memory, copied, raw heads on the GPU waited for; no NMS, no copy back",
-    "torch, max-autotune": "the same",
+    "torch max-autotune": "the same",
     "jax": "picture in ordinary memory, raw heads on the GPU waited for; no NMS, no copy back",
-    "tensorrt": "picture in pinned memory to the candidates on the host, a CUDA graph with both copies; no NMS",
+    "tensorrt": "picture in pinned memory to the candidates on the host, a CUDA graph with both copies, or, of a plan "
+    "named scores, to raw heads on the GPU; no NMS",
 }
-LATE = ("torch, max-autotune",)
+LATE = ("torch max-autotune",)
 ROUNDS = 7
 LOCK = Path(tempfile.gettempdir()) / "ssdrt_peers.lock"
 
@@ -73,6 +75,7 @@ def main() -> None:
     parser.add_argument("--tensorrt", default="")
     parser.add_argument("--rows", default="")
     parser.add_argument("--without", default="")
+    parser.add_argument("--at-once", action="store_true")
     parser.add_argument("--tuned", default=",".join(sorted({row[0] for row in ROWS})))
     parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -84,7 +87,7 @@ def main() -> None:
     rows = [ROWS[int(one)] for one in args.rows.split(",")] if args.rows else list(ROWS)
     report = {"command": " ".join(sys.argv), "includes": INCLUDES, "host_to_host": HOST, "rows": []}
     started = [(row, start(row, args)) for row in rows]
-    patience = end - 4 * len(started)  # for the rounds; nothing is measured while others get ready
+    patience = end - 3 * len(started)  # for the rounds; nothing is measured while others get ready
     ready = [wait(contenders, patience) for _, contenders in started]
     kept = []
     for (row, contenders), facts in zip(started, ready, strict=True):
@@ -100,15 +103,17 @@ def main() -> None:
         args.result.write_text(json.dumps(report, indent=1))
         print(json.dumps(line), flush=True)
     left = args.without.split(",")
-    late = [{kind: contender(kind, row, args) for kind in LATE if kind not in left} for _, row, _ in kept]
+    behind = () if args.at_once else LATE
+    late = [{kind: contender(kind, row, args) for kind in behind if kind not in left} for _, row, _ in kept]
     ready = [wait(contenders, end - 3) for contenders in late]
     for (line, _, own), contenders, facts in zip(kept, late, ready, strict=True):
         alive = {kind: one for kind, one in contenders.items() if "ready" in facts[kind]}
-        line["later"] = {"batch": line["batch"], "ssdrt": {}, **facts}
+        if facts:
+            line["later"] = {"batch": line["batch"], "ssdrt": {}, **facts}
         if alive:
             measure(line["later"], {"ssdrt": own, **alive})
         args.result.write_text(json.dumps(report, indent=1))
-        print(json.dumps(line["later"]), flush=True)
+        print(json.dumps(line.get("later")), flush=True)
         for one in (own, *contenders.values()):
             one.end()
 
@@ -120,15 +125,15 @@ def is_large(row: tuple[str, str, int]) -> bool:
 
 def start(row: tuple[str, str, int], args: argparse.Namespace) -> dict:
     """The contenders of a row, getting ready; or why there is none."""
-    kinds = ("ssdrt", "ssdrt, graph's biases", "torch", "jax") if is_large(row) else ("ssdrt", "torch")
+    kinds = ("ssdrt", "ssdrt as it is", "torch", "jax") if is_large(row) else ("ssdrt", "torch")
     left = args.without.split(",")
+    if args.at_once and is_large(row):
+        kinds += LATE
     found = {kind: contender(kind, row, args) for kind in kinds if kind not in left}
     plans = sorted(args.plans.glob(f"{row[0]}_b{row[2]}_*.plan")) if args.plans and "tensorrt" not in left else []
-    if plans and args.tensorrt:
-        found["tensorrt"] = contender("tensorrt", row, args, plans[-1])
-    else:
+    if not plans or not args.tensorrt:
         found["tensorrt"] = {"failed": "no plan of this graph and batch"}
-    return found
+    return found | {f"tensorrt {plan.stem}": contender("tensorrt", row, args, plan) for plan in plans if args.tensorrt}
 
 
 def contender(kind: str, row: tuple[str, str, int], args: argparse.Namespace, plan: Path | None = None) -> Contender:
@@ -231,10 +236,10 @@ def gpu_alone():
 
 
 def kept_kernels() -> None:
-    """What one process of this run has compiled, no other one compiles."""
+    """What one process has compiled, no other one compiles."""
     from ssdrt.engines.cuda import compiler
 
-    folder, inner = LOCK.with_name(f"ssdrt_peers_{os.getppid()}_kernels"), compiler._compiled
+    folder, inner = LOCK.with_name(f"ssdrt_peers_{compiler.digest()}_kernels"), compiler._compiled
     folder.mkdir(exist_ok=True)
 
     def compiled(nvrtc, texts, file, name, architecture):
@@ -278,7 +283,7 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
     import cuda_engine
 
     from ssdrt.engines import cuda
-    from ssdrt.engines.cuda import tuner
+    from ssdrt.engines.cuda import compiler, tuner
     from ssdrt.engines.cuda.driver import Gpu
     from ssdrt.engines.cuda.planner import plan_network
     from ssdrt.pipeline import graph_parameters
@@ -289,9 +294,9 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
         model = cuda_engine.biased(model, wanted)
     plan = plan_network(model)
     tuned = not os.environ.get(cuda.UNTUNED)
-    if tuned:  # compiled before the lock is taken
+    kept = LOCK.with_name(f"ssdrt_peers_{compiler.digest()}_{graph}_{wanted}{'' if tuned else '_untuned'}")
+    if tuned and not kept.exists():  # compiled before the lock is taken
         tuner.compiled(plan, tuner.choices_of(plan, gpu.device()), gpu.device())
-    kept = LOCK.with_name(f"ssdrt_peers_{os.getppid()}_{graph}_{wanted}")
     seconds = None
     with gpu_alone():
         if not kept.exists():
@@ -324,7 +329,7 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
 
 
 def torch_compiled(models: Path, graph: str, batch: int, _: Path | None, mode: str | None = None):
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "8" if mode else "2")
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -512,9 +517,9 @@ def tensorrt_plan(models: Path, graph: str, batch: int, plan: Path | None):
 
 KINDS = {
     "ssdrt": ours,
-    "ssdrt, graph's biases": lambda *words: ours(*words, wanted=0),
+    "ssdrt as it is": lambda *words: ours(*words, wanted=0),
     "torch": torch_compiled,
-    "torch, max-autotune": lambda *words: torch_compiled(*words, mode="max-autotune-no-cudagraphs"),
+    "torch max-autotune": lambda *words: torch_compiled(*words, mode="max-autotune-no-cudagraphs"),
     "jax": jax_compiled,
     "tensorrt": tensorrt_plan,
 }
