@@ -319,8 +319,31 @@ for _ in range(2):
 """
 
 
-def test_a_lost_gpu_is_said(tmp_path):
+FORKED = """
+import multiprocessing
+import numpy as np
+from tiny_ssd import tiny_ssd
+from ssdrt.engines import cuda
+from ssdrt.errors import EngineError
+from ssdrt.pipeline import graph_parameters
+model = tiny_ssd()
+engine = cuda.load(model, cuda.build(model, "fp16"), "fp16", 1)
+def work():
+    try:
+        engine.detect([np.zeros((50, 50, 3), np.uint8)], graph_parameters(model))
+    except EngineError as error:
+        print(error, flush=True)
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "said", "times"), [(LOST, "this process cannot use it any more", 2), (FORKED, "was forked from one", 1)]
+)
+def test_what_a_gpu_that_cannot_be_used_any_more_says(program, said, times, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), cuda.UNTUNED: "1"}
-    command = [sys.executable, "-c", LOST]
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=tmp_path)
-    assert done.stdout.count("this process cannot use it any more") == 2, done.stdout + done.stderr
+    assert done.stdout.count(said) == times, done.stdout + done.stderr

@@ -55,6 +55,11 @@ def checked(result: tuple[Any, ...]) -> Any:
             raise EngineError(
                 f"the GPU failed and this process cannot use it any more ({name}); start the program again"
             )
+        if name == "CUDA_ERROR_NOT_INITIALIZED":  # we do that first, but a fork undoes it
+            raise EngineError(
+                "this process was forked from one that uses the GPU, and cannot use it itself; start it by "
+                "multiprocessing's 'spawn', or load the engine in it alone"
+            )
         raise EngineError(f"the CUDA driver failed: {name}")
     return values[0] if len(values) == 1 else values
 

@@ -47,6 +47,8 @@ class Card:
             said = f"CUDA: {function.__name__} says {word}"
             if word == "CUDA_ERROR_OUT_OF_MEMORY":
                 raise OutOfMemory(f"{said}; less batch or fewer streams need less memory")
+            if word == "CUDA_ERROR_NOT_INITIALIZED":  # we do that first, but a fork undoes it
+                said += "; a process that was forked from one which uses the GPU must be started by 'spawn' instead"
             raise EngineError(said)
         return results[0] if results else None
 
