@@ -2,6 +2,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from build import demo_bytes, demo_file
 from ssdrt.bundle import home, load_bundle, save_bundle
 from ssdrt.demo import demo_picture
 from ssdrt.detector import Detector
-from ssdrt.engines import null
+from ssdrt.engines import base, null, reference
 from ssdrt.errors import EngineError, GraphError
 from ssdrt.preparation import build, prepare
 from surgery import keep_aspect_ratio
@@ -71,6 +72,41 @@ def test_a_bundle_that_is_rebuilt_lacks_what_its_build_was_told(tmp_path, monkey
     with caplog.at_level(logging.WARNING, "ssdrt"):
         prepare(place, "null")
     assert caplog.messages[0].endswith("rebuilding it for null here, without what `ssdrt build` was told")
+
+
+@pytest.fixture
+def two_engines(monkeypatch):
+    """`auto` means null, whose builds fail, and then reference."""
+
+    def fail(*_, **options):
+        raise EngineError(f"the plan that was built does not compute this network {options}")
+
+    monkeypatch.setattr(base, "PREFERENCE", ("null", "reference"))
+    monkeypatch.setattr(null, "build", fail)
+
+
+def test_auto_goes_on_to_the_next_engine_when_one_cannot_build(two_engines, tmp_path, caplog):  # noqa: ARG001
+    path = demo_file(tmp_path)
+    with caplog.at_level(logging.WARNING, "ssdrt"):
+        first = prepare(path)
+    assert (first.bundle.engine, first.cached, len(caplog.messages)) == ("reference", False, 1)
+    assert "engine null fails, so reference is tried (--engine reference does at once)" in caplog.text
+    assert "does not compute this network" in caplog.text
+    assert prepare(path).cached
+    with pytest.raises(EngineError, match="does not compute this network"):
+        prepare(path, "null")
+    place = tmp_path / "model.ssdrt"
+    save_bundle(replace(first.bundle, engine="null", fingerprint="another machine"), place)
+    assert prepare(place).bundle.engine == "reference"
+
+
+def test_auto_takes_an_engine_that_has_the_options(two_engines, tmp_path, monkeypatch, caplog):  # noqa: ARG001
+    monkeypatch.setattr(reference, "OPTIONS", ("batch",), raising=False)
+    monkeypatch.setattr(reference, "build", lambda *_, batch: bytes(batch))
+    assert prepare(demo_file(tmp_path), options={"batch": 3}).bundle.plan == bytes(3)
+    assert not caplog.messages
+    with pytest.raises(EngineError, match="engine null has no option 'level'; it has none"):
+        prepare(demo_file(tmp_path), options={"level": 3})
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch):

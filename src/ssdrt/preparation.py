@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ssdrt import __version__
 from ssdrt.bundle import Bundle, cache_path, home, load_bundle, prune_cache, save_bundle
 from ssdrt.compare import EXACT, difference
-from ssdrt.engines.base import Engine, engine_module, named_precisions, pick_engine
+from ssdrt.engines.base import Engine, engine_module, named_precisions, pick_engine, pick_engines
 from ssdrt.errors import BundleError, EngineError
 from ssdrt.graph import graph_from_bytes, read_bytes
 from ssdrt.labels import BESIDE, labels_beside
@@ -105,16 +105,44 @@ def _named(preparation: Preparation, path: Path) -> Preparation:
 
 
 def _from_graph(data: bytes, name: str, engine: str, precision: str, options: Options) -> Preparation:
-    engine = pick_engine(engine, precision)
+    digest = hashlib.sha256(data).hexdigest()
+
+    def prepared(taken: str) -> Preparation:
+        place, fingerprint = _place(digest, taken, precision, options)
+        bundle = _cached(place, fingerprint)
+        if bundle is not None:
+            return Preparation(bundle, True, options)
+        bundle = build(recover(graph_from_bytes(data, name)), taken, precision, data, options)
+        _store(bundle, place)
+        return Preparation(bundle, False, options)
+
+    return _first(_engines(engine, precision, options), prepared)
+
+
+def _engines(name: str, precision: str, options: Options) -> list[str]:
+    """What `name` may mean, the best first: of several, those that take these options, if some do."""
+    found = pick_engines(name, precision)
+    return [one for one in found if options.keys() <= set(getattr(engine_module(one), "OPTIONS", ()))] or found[:1]
+
+
+def _first(engines: Sequence[str], prepared: Callable[[str], Preparation]) -> Preparation:
+    """With the first engine that does not fail: one that cannot build a model must not keep "auto" from the others."""
+    engine, *others = engines
+    try:
+        return prepared(engine)
+    except EngineError as error:
+        if not others:
+            raise
+        log.warning(
+            "engine %s fails, so %s is tried (--engine %s does at once): %s", engine, others[0], others[0], error
+        )
+    return _first(others, prepared)
+
+
+def _place(digest: str, engine: str, precision: str, options: Options) -> tuple[Path, str]:
+    """Where a model's bundle for this engine is in the cache, and the fingerprint that it has here."""
     fingerprint = engine_module(engine).fingerprint()
-    choices = (__version__, engine, precision, fingerprint, *sorted(options.items()))
-    place = cache_path(hashlib.sha256(data).hexdigest(), *choices)
-    bundle = _cached(place, fingerprint)
-    if bundle is not None:
-        return Preparation(bundle, True, options)
-    bundle = build(recover(graph_from_bytes(data, name)), engine, precision, data, options)
-    _store(bundle, place)
-    return Preparation(bundle, False, options)
+    return cache_path(digest, __version__, engine, precision, fingerprint, *sorted(options.items())), fingerprint
 
 
 def _from_plan(path: Path, engine: str) -> Preparation:
@@ -177,24 +205,29 @@ def save_plan(bundle: Bundle, path: Path) -> None:
 def _from_bundle(path: Path, engine: str, precision: str, options: Options) -> Preparation:
     """A bundle as it is, or rebuilt from its own model when it was built for something else."""
     bundle = load_bundle(path)
-    wanted = bundle.engine if engine == "auto" and _usable(bundle.engine) else pick_engine(engine, precision)
+    engines = _engines(engine, precision, options)
+    if engine == "auto" and _usable(bundle.engine):
+        engines = [bundle.engine, *(one for one in engines if one != bundle.engine)]
     same_precision = precision in ("auto", bundle.precision)
-    fingerprint = engine_module(wanted).fingerprint()
-    if wanted == bundle.engine and same_precision and not options and _fits(bundle):
+    if engines[0] == bundle.engine and same_precision and not options and _fits(bundle):
         return Preparation(bundle, True)
-    choices = (__version__, wanted, precision, fingerprint, *sorted(options.items()))
-    place = cache_path(bundle.model.digest, *choices)
-    cached = _cached(place, fingerprint)
-    if cached is not None:
-        return Preparation(cached, True, options)
-    lost = "" if options or not hasattr(engine_module(wanted), "OPTIONS") else ", without what `ssdrt build` was told"
-    log.warning(
-        "%s was built for %s %s on %s; rebuilding it for %s here%s",
-        path, bundle.engine, bundle.precision, bundle.fingerprint, wanted, lost,
-    )  # fmt: skip
-    rebuilt = build(bundle.model, wanted, precision, bundle.graph, options)
-    _store(rebuilt, place)
-    return Preparation(rebuilt, False, options)
+
+    def prepared(taken: str) -> Preparation:
+        place, fingerprint = _place(bundle.model.digest, taken, precision, options)
+        cached = _cached(place, fingerprint)
+        if cached is not None:
+            return Preparation(cached, True, options)
+        told = not options and hasattr(engine_module(taken), "OPTIONS")
+        log.warning(
+            "%s was built for %s %s on %s; rebuilding it for %s here%s",
+            path, bundle.engine, bundle.precision, bundle.fingerprint, taken,
+            ", without what `ssdrt build` was told" if told else "",
+        )  # fmt: skip
+        rebuilt = build(bundle.model, taken, precision, bundle.graph, options)
+        _store(rebuilt, place)
+        return Preparation(rebuilt, False, options)
+
+    return _first(engines, prepared)
 
 
 def _fits(bundle: Bundle) -> bool:

@@ -121,7 +121,13 @@ def engine_module(name: str) -> EngineModule:
 
 
 def pick_engine(name: str, precision: str = "auto") -> str:
-    """`name` itself once it is known to be usable here, or for "auto" the best that is and computes in this precision.
+    """The first of `pick_engines`."""
+    return pick_engines(name, precision)[0]
+
+
+def pick_engines(name: str, precision: str = "auto") -> list[str]:
+    """`name` alone once it is known to be usable here, or for "auto" all that are and compute in this precision, best
+    first.
 
     Raises
     ------
@@ -131,12 +137,12 @@ def pick_engine(name: str, precision: str = "auto") -> str:
         usable = [n for n in engine_names() if n in PREFERENCE and not_taken(n) is None]
         if not usable:
             raise EngineError("no engine can run here: pip install 'ssdrt[openvino]'")
-        fitting = (n for n in usable if precision == "auto" or precision in named_precisions(n))
-        return next(fitting, usable[0])
+        fitting = [n for n in usable if precision == "auto" or precision in named_precisions(n)]
+        return fitting or usable[:1]
     why = engine_module(name).unavailable()
     if why is not None:
         raise EngineError(why)
-    return name
+    return [name]
 
 
 def named_precisions(name: str) -> tuple[str, ...]:
