@@ -1,6 +1,7 @@
 """Progress that is shown only when it is worth it."""
 
 import io
+import logging
 import sys
 
 import pytest
@@ -47,6 +48,13 @@ def test_lines_on_standard_error(capsys):
 @pytest.mark.usefixtures("impatient")
 def test_quiet_shows_nothing(capsys):
     run(quiet=True)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_where_the_log_is_quiet_nothing_is_shown(capsys):
+    logging.getLogger("ssdrt").setLevel(logging.ERROR)
+    run()
     assert capsys.readouterr() == ("", "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ssdrt.errors import import_extra
+
+log = logging.getLogger("ssdrt")
 
 PATIENCE = 2.0  # seconds before anything is shown
 INTERVAL = 10.0  # seconds between two lines
@@ -29,9 +32,9 @@ def progress(label: str, total: int | None, unit: str = "pictures", *, quiet: bo
     label: what is being done.
     total: how many units there are, None when that is not known.
     unit: what they are; "bytes" are shown as MB.
-    quiet: show nothing.
+    quiet: show nothing, as where the log of this package has errors alone (--quiet).
     """
-    if quiet:
+    if quiet or not log.isEnabledFor(logging.WARNING):
         yield lambda _units: None
     elif sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
         with _bar(label, total, unit) as advance:

@@ -91,12 +91,8 @@ def model_path(name: str | Path) -> Path:
     return fetch(str(name))
 
 
-def fetch(name: str, *, quiet: bool = False) -> Path:
+def fetch(name: str) -> Path:
     """The path of a zoo model's frozen graph, downloaded if it is not on this machine.
-
-    Parameters
-    ----------
-    quiet: show no progress.
 
     Raises
     ------
@@ -108,10 +104,10 @@ def fetch(name: str, *, quiet: bool = False) -> Path:
         near = difflib.get_close_matches(name, [*INCLUDED, *(archive.name for archive in ARCHIVES)], n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "ssdrt models lists the names"
         raise ZooError(f"{shorten(name)!r} is neither a file nor a model of the zoo; {hint}")
-    return fetch_archive(archive, quiet=quiet)
+    return fetch_archive(archive)
 
 
-def fetch_archive(archive: Archive, *, quiet: bool = False) -> Path:
+def fetch_archive(archive: Archive) -> Path:
     """`fetch` of an archive that need not be in the list."""
     graph = graph_path(archive)
     if graph.is_file():
@@ -121,7 +117,7 @@ def fetch_archive(archive: Archive, *, quiet: bool = False) -> Path:
     pooch = import_extra("pooch", "zoo", "downloading a model")
     pooch.get_logger().setLevel("WARNING")
     packed, record = (graph.parent.with_name(archive.name + suffix) for suffix in (".tar.gz", ".sha384"))
-    download = partial(_download, part=packed.with_name(packed.name + ".part"), label=archive.name, quiet=quiet)
+    download = partial(_download, part=packed.with_name(packed.name + ".part"), label=archive.name)
     try:
         graph.parent.mkdir(parents=True, exist_ok=True)
         known = archive.sha384 or (record.read_text("ascii").strip() if record.is_file() else None)
@@ -139,7 +135,7 @@ def fetch_archive(archive: Archive, *, quiet: bool = False) -> Path:
     return graph
 
 
-def _download(url: str, target: str, _pooch: object, *, part: Path, label: str, quiet: bool) -> None:
+def _download(url: str, target: str, _pooch: object, *, part: Path, label: str) -> None:
     """Download to `part`, going on where an earlier call was cut off, and move it to `target` when it is whole."""
     from http import HTTPStatus
     from urllib.error import HTTPError
@@ -152,12 +148,12 @@ def _download(url: str, target: str, _pooch: object, *, part: Path, label: str, 
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
         part.unlink()  # as long as the archive or longer, yet not accepted: begin again
-        return _download(url, target, _pooch, part=part, label=label, quiet=quiet)
+        return _download(url, target, _pooch, part=part, label=label)
     with response:
         resumes = response.status == HTTPStatus.PARTIAL_CONTENT
         have = have if resumes else 0
         total = have + int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
-        with part.open("ab" if resumes else "wb") as file, progress(label, total, "bytes", quiet=quiet) as advance:
+        with part.open("ab" if resumes else "wb") as file, progress(label, total, "bytes") as advance:
             advance(have)
             while (chunk := response.read1(CHUNK)) and have <= MAX_ARCHIVE:
                 have += file.write(chunk)

@@ -62,7 +62,7 @@ def run(args: Namespace) -> int:
     reasons = {name: engine_module(name).unavailable() for name in engines}
     choices = [(name, how) for name in engines if reasons[name] is None for how in engine_module(name).precisions()]
     pictures = _pictures(args.photo)
-    with progress("checking", len(pictures) + len(choices), "steps", quiet=args.quiet) as advance:
+    with progress("checking", len(pictures) + len(choices), "steps") as advance:
         expected = []
         with Detector.open(args.model, "reference") as reference:
             for picture in pictures:

@@ -79,7 +79,7 @@ def run(args: Namespace) -> int:
         stack.callback(ignore_signals)
         begin = time.perf_counter()
         outcomes = stack.enter_context(closing(_outcomes(detector, source, analytics.widen(options))))
-        advance = stack.enter_context(progress("detecting", source.length, quiet=args.quiet or on_screen))
+        advance = stack.enter_context(progress("detecting", source.length, quiet=on_screen))
         done, failed = _write_all(outcomes, partial(analytics, options=options), sinks, advance)
     if not args.quiet:
         print(_speed(done, failed, time.perf_counter() - begin), file=sys.stderr)

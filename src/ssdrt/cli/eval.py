@@ -95,7 +95,7 @@ def _evaluate(args: Namespace, data: DataSet, choices: list[tuple[str, str]]) ->
     from ssdrt.progress import progress
 
     rows: list[Row] = []
-    with progress("evaluating", len(choices) * len(data.pictures), quiet=args.quiet) as advance:
+    with progress("evaluating", len(choices) * len(data.pictures)) as advance:
         for engine, precision in choices:
             with _reported(f"{engine} {precision}"):
                 rows.append(

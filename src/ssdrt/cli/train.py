@@ -71,7 +71,7 @@ def run(args: Namespace) -> int:
     units = {"reading": "pictures", "training": "steps"}
 
     def watch(label: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        return progress(label, total, units[label], quiet=args.quiet)
+        return progress(label, total, units[label])
 
     outcome = run_job(job, watch)
     print(_report(job, outcome))

@@ -58,18 +58,18 @@ def run(args: Namespace) -> int:
             failed = _show(args, replay, source, options, records, sinks, stack)
         else:
             stack.callback(ignore_signals)
-            failed = _write(args, replay, source, options, sinks)
+            failed = _write(replay, source, options, sinks)
     if not (replay.matched or failed or shown):
         raise SourceError(f"no frame of {shorten(args.video)!r} has the time of a line of {shorten(args.records)!r}")
     return 1 if failed else 0
 
 
-def _write(args: Namespace, replay: Replay, source: Source, options: dict[str, Any], sinks: list[Sink]) -> int:
+def _write(replay: Replay, source: Source, options: dict[str, Any], sinks: list[Sink]) -> int:
     """All frames to the sinks; how many could not be read."""
     from ssdrt.progress import progress
 
     failures: list[SourceError] = []
-    with progress("viewing", source.length, quiet=args.quiet) as advance:
+    with progress("viewing", source.length) as advance:
         for item in source.items:
             advance(1)
             try:
