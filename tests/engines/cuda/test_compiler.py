@@ -30,6 +30,18 @@ def test_every_architecture(architecture):
     assert all(one.cubin[:4] == b"\x7fELF" for one in code.values())
 
 
+def test_what_was_compiled_lately_is_not_compiled_again(monkeypatch):
+    wanted, told = [("pixels.cu", "elementwise"), ("image.cu", "resize_image")], []
+    first = compiler.compile_kernels(wanted, "sm_86", told.append)
+    monkeypatch.setattr(compiler, "_compiled", None)
+    assert compiler.compile_kernels(wanted, "sm_86", told.append) == first
+    assert told == [1] * 4
+    texts = compiler.sources() | {"pixels.cu": "another text"}
+    monkeypatch.setattr(compiler, "sources", lambda: texts)
+    with pytest.raises(TypeError, match="not callable"):  # it is compiled anew
+        compiler.compile_kernels(wanted, "sm_86")
+
+
 def test_windows_by_wgmma():
     wanted = [
         ("dense.cu", f"dense<{kind},{plain}>")

@@ -6,6 +6,7 @@ What can be chosen and how it all fits together: docs/cuda.md.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ssdrt.engines.cuda import compiler, driver, stem
@@ -84,9 +85,10 @@ def build(model: SsdModel, precision: str, device: int = 0) -> bytes:
     if not os.environ.get(UNTUNED):
         from ssdrt.engines.cuda.tuner import tune
 
-        with progress("choosing kernels", None, "measured") as advance:
+        with progress("choosing kernels", None, "compiled or measured") as advance:
             measured = tune(gpu, plan_network(model), SECONDS, advance)
-    plan = build_for(model, gpu.device(), measured)
+    with progress("compiling kernels", None, "kernels") as advance:
+        plan = build_for(model, gpu.device(), measured, advance)
     engine = load(model, plan, precision, 1, device)
     try:
         check_itself(model, engine, precision, engine.sizes_with_room())
@@ -95,8 +97,17 @@ def build(model: SsdModel, precision: str, device: int = 0) -> bytes:
     return plan
 
 
-def build_for(model: SsdModel, device: Device, measured: dict[int, list[Tactic]] | None = None) -> bytes:
+def build_for(
+    model: SsdModel,
+    device: Device,
+    measured: dict[int, list[Tactic]] | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> bytes:
     """A plan for any GPU, present or not; with measured tactics of some batch sizes, or by rules of thumb.
+
+    Parameters
+    ----------
+    advance: called with 1 for each kernel.
 
     Raises
     ------
@@ -112,7 +123,7 @@ def build_for(model: SsdModel, device: Device, measured: dict[int, list[Tactic]]
     if device.generation == 90 and stem.has_stem(plan, model):
         stem.stem(Builder(plan, 1, Memory((0,) * len(plan.slots), 0), constants), model, 0)
         wanted |= {stem.kernel(plan, sixteens) for sixteens in stem.SIXTEENS}
-    code = compiler.compile_kernels(wanted, device.architecture)
+    code = compiler.compile_kernels(wanted, device.architecture, advance)
     facts = {
         "architecture": device.architecture,
         "kernels": compiler.digest(),

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
@@ -45,18 +45,32 @@ def digest() -> str:
     return hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:16]
 
 
-def compile_kernels(wanted: Iterable[Wanted], architecture: str) -> dict[Wanted, Code]:
-    """Each kernel compiled by itself, on all processors.
+def compile_kernels(
+    wanted: Iterable[Wanted], architecture: str, advance: Callable[[int], None] = lambda _: None
+) -> dict[Wanted, Code]:
+    """Each kernel compiled by itself, on all processors; what this process compiled lately is not compiled again.
+
+    Parameters
+    ----------
+    advance: called with 1 for each.
 
     Raises
     ------
     EngineError: NVRTC refuses one; the message is its own.
     """
-    nvrtc, texts = import_extra("cuda.bindings.nvrtc", "cuda", "engine cuda"), sources()
-    names = sorted(set(wanted))
+    texts, names, code = tuple(sources().items()), sorted(set(wanted)), {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        code = pool.map(lambda one: _compiled(nvrtc, texts, one[0], one[1], architecture), names)
-        return dict(zip(names, code, strict=True))
+        for name, one in zip(names, pool.map(lambda name: _kept(texts, *name, architecture), names), strict=True):
+            code[name] = one
+            advance(1)
+    return code
+
+
+@functools.lru_cache(maxsize=256)
+def _kept(texts: tuple[tuple[str, str], ...], file: str, name: str, architecture: str) -> Code:
+    """A build compiles what it measures, and of that again what it takes."""
+    nvrtc = import_extra("cuda.bindings.nvrtc", "cuda", "engine cuda")
+    return _compiled(nvrtc, dict(texts), file, name, architecture)
 
 
 def _compiled(nvrtc: Any, texts: dict[str, str], file: str, name: str, architecture: str) -> Code:

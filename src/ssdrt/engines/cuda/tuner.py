@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -32,27 +33,31 @@ def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -
     Parameters
     ----------
     seconds: of measuring; compiling comes before it.
-    advance: called with 1 after every measurement.
+    advance: called with the number of kernels that were compiled, and of tactics that were measured.
     """
-    best: dict[int, list[Tactic]] = {}
     with ExitStack() as held:
         held.callback(gpu.release)
         gpu.enter()
         held.callback(gpu.leave)
         device = gpu.device()
         choices = choices_of(plan, device)
-        functions, modules = load_functions(gpu, compiled(plan, choices, device))
+        fastest = {batch: {key: one[0] for key, (_, one) in choice.items()} for batch, choice in choices.items()}
+        constants = Constants()
+        functions, modules = load_functions(gpu, compiled(plan, choices, device, constants, advance))
         for module in modules:
             held.callback(gpu.driver.cuModuleUnload, module)
         stream = Stream(gpu)
         held.callback(stream.destroy)
-        deadline = time.monotonic() + seconds
-        for batch, choice in choices.items():
-            fastest = {key: candidates[0] for key, (_, candidates) in choice.items()}
-            with suppress(OutOfMemory), _Measuring(gpu, plan, batch, choice, stream, functions, deadline) as measuring:
-                improve(fastest, choice, measuring.microseconds, advance)
-            best[batch] = [fastest[str(index)] for index in range(len(plan.steps))]
-    return best
+        with suppress(OutOfMemory):
+            weights = DeviceMemory(gpu, constants.size)
+            held.callback(weights.free)
+            weights.upload(constants.data())
+            deadline = time.monotonic() + seconds
+            for batch, choice in choices.items():
+                with suppress(OutOfMemory), _arena(gpu, plan, batch, stream) as slots:
+                    build = Builder(plan, batch, Memory(slots, weights.address), constants)
+                    improve(fastest[batch], choice, _Measure(gpu, stream, functions, build, choice, deadline), advance)
+    return {batch: [found[str(index)] for index in range(len(plan.steps))] for batch, found in fastest.items()}
 
 
 def parts(key: str, step: Step) -> list[tuple[str, Step]]:
@@ -109,59 +114,55 @@ def choices_of(plan: Plan, device: Device) -> dict[int, Choice]:
     return {batch: {key: (step, tactics(step, batch, device)) for key, step in every} for batch in BATCHES}
 
 
-def compiled(plan: Plan, choices: dict[int, Choice], device: Device) -> dict[compiler.Wanted, compiler.Code]:
-    """The kernels of all of them."""
-    wanted = set()
+def compiled(
+    plan: Plan,
+    choices: dict[int, Choice],
+    device: Device,
+    constants: Constants | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> dict[compiler.Wanted, compiler.Code]:
+    """The kernels of all of them; what they read goes to `constants`."""
+    constants, wanted = constants or Constants(), set()
     for batch, choice in choices.items():
-        maker = Builder(plan, batch, Memory((0,) * len(plan.slots), 0), Constants())
-        for key, (step, candidates) in choice.items():
-            wanted |= {(one.file, one.name) for tactic in candidates for one in launches(maker, key, step, tactic)}
-    return compiler.compile_kernels(wanted, device.architecture)
-
-
-class _Measuring:
-    """Memory of a batch, and all weights that any candidate reads."""
-
-    def __init__(
-        self, gpu: Gpu, plan: Plan, batch: int, choice: Choice, stream: Stream, functions: dict[Any, Any], end: float
-    ) -> None:
-        """end: of measuring, as `time.monotonic` has it."""
-        self._end = end
-        offsets, size = slot_offsets(plan, batch)
-        self._gpu, self._stream, self._functions, self._choice = gpu, stream, functions, choice
-        constants = Constants()
         maker = Builder(plan, batch, Memory((0,) * len(plan.slots), 0), constants)
         for key, (step, candidates) in choice.items():
-            for tactic in candidates:
-                launches(maker, key, step, tactic)
-        with ExitStack() as held:
-            weights = DeviceMemory(gpu, constants.size)
-            held.callback(weights.free)
-            arena = DeviceMemory(gpu, size)
-            held.callback(arena.free)
-            held.callback(stream.settle)
-            weights.upload(constants.data())
-            arena.fill(0x2E)  # fp16 0.1 everywhere: no sums of nothing
-            self._held = held.pop_all()
-        places = Memory(tuple(arena.address + offset for offset in offsets), weights.address)
-        self._builder = Builder(plan, batch, places, constants)
+            wanted |= {(one.file, one.name) for tactic in candidates for one in launches(maker, key, step, tactic)}
+    return compiler.compile_kernels(wanted, device.architecture, advance)
 
-    def __enter__(self) -> _Measuring:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._held.close()
+@contextmanager
+def _arena(gpu: Gpu, plan: Plan, batch: int, stream: Stream) -> Iterator[tuple[int, ...]]:
+    """Addresses of the plan's slots for a batch."""
+    offsets, size = slot_offsets(plan, batch)
+    memory = DeviceMemory(gpu, size)
+    try:
+        memory.fill(0x2E)  # fp16 0.1 everywhere: no sums of nothing
+        yield tuple(memory.address + offset for offset in offsets)
+    finally:
+        stream.settle()
+        memory.free()
 
-    def microseconds(self, key: str, candidates: list[Tactic]) -> dict[Tactic, float]:
-        """Of one run of each; of none once the time is up. They take turns: a GPU that gets warm slows down."""
-        if time.monotonic() > self._end:
+
+@dataclass(frozen=True)
+class _Measure:
+    """Microseconds of each tactic of a key; of none after `end`, as `time.monotonic` has it."""
+
+    gpu: Gpu
+    stream: Stream
+    functions: dict[Any, Any]
+    build: Builder
+    choice: Choice
+    end: float
+
+    def __call__(self, key: str, candidates: list[Tactic]) -> dict[Tactic, float]:
+        """They take turns: a GPU that gets warm slows down."""
+        if time.monotonic() > self.end:
             return {}
         if len(candidates) == 1:
             return dict.fromkeys(candidates, 0.0)
-        step = self._choice[key][0]
-        each = [launches(self._builder, key, step, tactic) for tactic in candidates]
-        found = time_launches(self._gpu, self._stream, self._functions, each)
-        return dict(zip(candidates, found, strict=True))
+        step = self.choice[key][0]
+        each = [launches(self.build, key, step, tactic) for tactic in candidates]
+        return dict(zip(candidates, time_launches(self.gpu, self.stream, self.functions, each), strict=True))
 
 
 def time_launches(gpu: Gpu, stream: Stream, functions: dict[Any, Any], candidates: list[list[Launch]]) -> list[float]:
