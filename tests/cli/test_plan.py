@@ -1,9 +1,15 @@
 """Bare TensorRT plans on the command line, as far as they go without a GPU."""
 
+from dataclasses import replace
+
 import pytest
 
 from gpu_stand_in import plan_bytes, stand_in_plan
 from ssdrt.bundle import Bundle, load_bundle, save_bundle
+from ssdrt.engines import cuda
+from ssdrt.engines.cuda import compiler
+from ssdrt.engines.cuda.planner import plan_network
+from ssdrt.engines.cuda.tactics import Device
 from ssdrt.preparation import save_plan
 from tiny_ssd import tiny_ssd
 
@@ -33,6 +39,34 @@ def elsewhere(tmp_path):
 def test_inspect_tells_what_a_file_was_built_for(ssdrt, elsewhere):
     words = "\nbuilt for tensorrt fp16 (asked for) on tensorrt 8.6.0, another card, compute capability 9.0\n"
     assert words in ssdrt("inspect", elsewhere)[1]
+
+
+def test_inspect_tells_what_is_in_a_file(ssdrt, tmp_path, elsewhere):
+    lines = [line.split() for line in ssdrt("inspect", elsewhere, "--layers")[1].splitlines()]
+    assert ["precision", "fp16"] in lines
+    assert any(line[:4] == ["layers", "can", "be", "shown"] for line in lines)
+    damaged = tmp_path / "damaged.ssdrt"
+    save_bundle(replace(load_bundle(elsewhere), plan=b"something else"), damaged)
+    code, out, _ = ssdrt("inspect", damaged)
+    assert (code, "cannot be shown  this is no TensorRT plan" in out) == (0, True)
+    save_bundle(replace(load_bundle(elsewhere), engine="another"), damaged)
+    code, out, _ = ssdrt("inspect", damaged)
+    assert (code, "cannot be shown  there is no engine 'another'" in out) == (0, True)
+
+
+def test_inspect_tells_the_kernels_of_a_plan(ssdrt, tmp_path, monkeypatch):
+    pytest.importorskip("cuda.bindings.nvrtc")
+    plan = cuda.build_for(tiny_ssd(), Device("sm_90a", 132, 232448))
+    save_bundle(Bundle(tiny_ssd(), "cuda", "fp16", "a card", plan, "asked for", b""), tmp_path / "tiny.ssdrt")
+    _, out, _ = ssdrt("inspect", tmp_path / "tiny.ssdrt", "--layers")
+    rows = out.partition("steps of the plan\n")[2].splitlines()
+    assert rows[0].split() == ["batch", "1", "batch", "8", "batch", "64", "batch", "256", "what", "it", "computes"]
+    assert len(rows) == 1 + len(plan_network(tiny_ssd()).steps)
+    assert "front<3,3,32>" in rows[1]
+    assert "architecture        sm_90a" in out
+    assert "steps of the plan" not in ssdrt("inspect", tmp_path / "tiny.ssdrt")[1]
+    monkeypatch.setattr(compiler, "digest", lambda: "another version")
+    assert "by the version of ssdrt that built it only" in ssdrt("inspect", tmp_path / "tiny.ssdrt", "--layers")[1]
 
 
 def test_inspect_tells_the_facts_beside_a_plan(ssdrt, tmp_path, elsewhere):

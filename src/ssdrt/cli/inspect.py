@@ -14,8 +14,11 @@ from ssdrt.cli.options import add_model
 from ssdrt.cli.table import table
 
 if TYPE_CHECKING:
+    from ssdrt.bundle import Bundle
     from ssdrt.model import Fact, SsdModel
     from ssdrt.statistics import LayerCost
+
+Rows = list[tuple[str, ...]]
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"  # for terminals
 
@@ -23,7 +26,9 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"  # for terminals
 def add_arguments(parser: ArgumentParser) -> None:
     """How much to show, and in which form."""
     add_model(parser)
-    parser.add_argument("--layers", action="store_true", help="list every layer: shape, parameters, multiply-adds")
+    parser.add_argument(
+        "--layers", action="store_true", help="list every layer: its shape and costs; and what a built file runs"
+    )
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
 
 
@@ -50,8 +55,12 @@ def run(args: Namespace) -> int:
         print(json.dumps(_json(model, costs)))
         return 0
     print(f"{args.model}: {_headline(model)}\nsha256 of the graph: {model.digest}")
+    rows: Rows = []
     if built:
         print(f"built for {built.engine} {built.precision} ({built.why}) on {built.fingerprint}")
+        facts_of_plan, rows = _described(built)
+        if facts_of_plan:
+            print(f"\nplan\n{_plain_lines(facts_of_plan)}")
     print()
     print(_cost_lines(costs))
     print(f"\nfeature maps\n{_head_lines(model, costs)}")
@@ -59,33 +68,45 @@ def run(args: Namespace) -> int:
         print(f"\n{section}\n{_fact_lines(facts)}")
     if args.layers:
         print(f"\nlayers\n{_layer_lines(costs)}")
+    if args.layers and rows:
+        print(f"\nsteps of the plan\n{table(rows, 'l' * len(rows[0]))}")
     return 0
+
+
+def _described(built: Bundle) -> tuple[dict[str, Any], Rows]:
+    """What the engine that a file was built for says of its plan: facts, and rows of a table."""
+    from ssdrt.engines.base import engine_module
+    from ssdrt.errors import EngineError
+
+    try:
+        describe = getattr(engine_module(built.engine), "describe", None)
+        return describe(built.model, built.plan) if describe else ({}, [])
+    except EngineError as error:
+        return {"cannot be shown": error}, []
+
+
+def _plain_lines(facts: dict[str, Any]) -> str:
+    return table([(name, str(value)) for name, value in facts.items()], "ll")
 
 
 def _show_plan(path: Path, as_json: bool) -> int:
     """What a TensorRT plan and the facts beside it say; its layers too where it can be loaded."""
     from ssdrt.bundle import load_bundle
-    from ssdrt.engines.tensorrt.inspection import plan_facts, plan_layers
+    from ssdrt.engines.tensorrt.inspection import describe
     from ssdrt.errors import EngineError
     from ssdrt.preparation import beside_plan, read_plan
 
     plan, beside = read_plan(path), beside_plan(path)
     try:
-        facts = plan_facts((load_bundle(beside, beside_plan=True).plan if beside.exists() else b"") + plan)
+        facts, rows = describe((load_bundle(beside, beside_plan=True).plan if beside.exists() else b"") + plan)
     except EngineError as error:
         raise EngineError(f"{path}: {error}") from error
-    layers: tuple[Any, ...] = ()
-    try:
-        layers = plan_layers(plan)
-        hint = ""
-    except EngineError as error:
-        hint = f"the layers can be shown on the machine that it was built for only: {error}"
     if as_json:
-        print(json.dumps({**facts, "layers": [asdict(layer) for layer in layers]}))
+        print(json.dumps({**facts, "layers": [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]}))
         return 0
-    print(f"{path}: a TensorRT plan\n{table([(name, str(value)) for name, value in facts.items()], 'll')}")
-    rows = [(layer.kind, layer.tactic, "; ".join(layer.outputs), layer.name) for layer in layers]
-    print(f"\nlayers\n{table([('kind', 'tactic', 'outputs', 'name'), *rows], 'llll')}" if rows else hint)
+    print(f"{path}: a TensorRT plan\n{_plain_lines(facts)}")
+    if rows:
+        print(f"\nlayers\n{table(rows, 'llll')}")
     return 0
 
 

@@ -13,8 +13,9 @@ An engine module `engines/NAME.py` has these five functions, and imports its lib
 
 It may also have OPTIONS, the names that `build` takes as options (without it, none); AUTO, those of its precisions
 that "auto" compares (without it, all); ASKED, further precisions, which need options and are taken by name only;
-`untried() -> str | None`: why "auto" leaves it here, though it can run; and `fits(plan) -> bool`: whether a plan of
-another fingerprint runs here all the same (without it, none does).
+`untried() -> str | None`: why "auto" leaves it here, though it can run; `fits(plan) -> bool`: whether a plan of
+another fingerprint runs here all the same (without it, none does); and `describe(model, plan)`, for `ssdrt inspect`:
+(facts by name, rows of a table of what the plan runs, the headings first), on any machine.
 
 The `Engine` that `load` gives runs the network; one that can go on from there is a `DetectingEngine`, with `detect`.
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssdrt.engines.cuda import compiler, driver, stem
 from ssdrt.engines.cuda.ends import plan_kernels, tail
@@ -144,6 +144,34 @@ def network_kernels(
             wanted |= {(one.file, one.name) for one in step_launches(maker, index, tactic)}
         tail(maker, model, {}, 1)
     return wanted
+
+
+SHOWN = (1, 8, 64, 256)
+"""Batches whose kernels `describe` tells."""
+
+
+def describe(model: SsdModel, plan: bytes) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    """What a plan was built for, and the kernels of each step at some batch sizes; for `ssdrt inspect`.
+
+    Raises
+    ------
+    EngineError: it is no plan, or one of another version.
+    """
+    facts, code, constants = compiler.load_code(plan)
+    told = {
+        "architecture": facts["architecture"],
+        "kernels": f"{len(code)}, {sum(len(one.cubin) for one in code.values()) / 1e6:.1f} MB",
+        "weights and tables": f"{len(constants) / 1e6:.1f} MB",
+    }
+    if facts["kernels"] != compiler.digest():
+        return {**told, "steps": "can be shown by the version of ssdrt that built it only"}, []
+    tactics = {batch: [from_lists(values) for values in steps] for batch, steps in facts["tactics"]}
+    steps = plan_network(model).steps
+    rows = [(*(tactics[batch][index].words for batch in SHOWN), step.name) for index, step in enumerate(steps)]
+    fronts = [name for file, name in code if file == stem.FILE]
+    if fronts:
+        told["pictures of its size"] = f"the first {stem.STEPS} steps by {' or '.join(fronts)}"
+    return told, [(*(f"batch {batch}" for batch in SHOWN), "what it computes"), *rows]
 
 
 def load(

@@ -33,6 +33,11 @@ class Tactic:
     resident: int = 1
     inner: tuple[Tactic, ...] = ()  # of a `Separable` or a `Chain`: those of its two parts
 
+    @property
+    def words(self) -> str:
+        """The kernels that it means."""
+        return " + ".join(one.words for one in self.inner) or self.kernel
+
 
 TILES = ((128, 128, 64, 32), (128, 64, 32, 32), (128, 32, 32, 32), (64, 64, 32, 32), (64, 32, 16, 32))
 """Rows and columns of a block, and of a warp."""

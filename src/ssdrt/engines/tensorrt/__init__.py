@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ssdrt.engines.selfcheck import check_itself
+from ssdrt.engines.tensorrt import inspection
 from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan
 from ssdrt.engines.tensorrt.driver import Card
 from ssdrt.engines.tensorrt.library import find_library
@@ -83,6 +84,11 @@ def build(model: SsdModel, precision: str, **options: Any) -> bytes:
     finally:
         engine.close()
     return plan
+
+
+def describe(model: SsdModel, plan: bytes) -> tuple[dict[str, Any], list[tuple[str, ...]]]:  # noqa: ARG001
+    """What the plan says, and its layers where it can be loaded; for `ssdrt inspect`."""
+    return inspection.describe(plan)
 
 
 def split_plan(plan: bytes) -> tuple[bytes, bytes]:

@@ -25,6 +25,24 @@ class PlanLayer:
     tactic: str
 
 
+Rows = list[tuple[str, ...]]
+
+
+def describe(data: bytes) -> tuple[dict[str, Any], Rows]:
+    """Facts and layers of a plan, ours or a bare one; instead of the layers, why they cannot be shown here.
+
+    Raises
+    ------
+    EngineError: it is no plan, or not all of one.
+    """
+    facts = plan_facts(data)
+    try:
+        rows = [(one.kind, one.tactic, "; ".join(one.outputs), one.name) for one in plan_layers(data)]
+    except EngineError as error:
+        return {**facts, "layers": f"can be shown on the machine that it was built for only: {error}"}, []
+    return facts, [("kind", "tactic", "outputs", "name"), *rows]
+
+
 def plan_facts(data: bytes) -> dict[str, Any]:
     """What can be told of a plan, ours or a bare one, without TensorRT.
 
