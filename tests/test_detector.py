@@ -9,6 +9,7 @@ import ssdrt
 from build import demo_file
 from ssdrt.demo import demo_picture
 from ssdrt.detector import MAX_SIZES, Detector, in_order
+from ssdrt.engines.null import NullEngine
 from ssdrt.errors import LabelError, SourceError, SsdrtError
 from ssdrt.model import LabelMap
 from surgery import keep_aspect_ratio
@@ -49,7 +50,7 @@ def test_a_batch_is_one_call_of_the_engine_and_gives_what_each_picture_alone_giv
     pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((60, 80), (48, 48), (90, 30))]
     alone = [detector.detect(picture, score_threshold=0.01) for picture in pictures]
     detector.detect_batch(pictures)
-    batches, (_, engine) = [], list(detector._networks.values())[-1]
+    batches, engine = [], list(detector._networks.values())[-1].engine
     infer = engine.infer
     monkeypatch.setattr(engine, "infer", lambda pixels: batches.append(len(pixels)) or infer(pixels))
     assert all(map(same, detector.detect_batch(pictures, score_threshold=0.01), alone))
@@ -120,6 +121,25 @@ def test_pictures_of_many_sizes_through_one_detector(tmp_path, monkeypatch):
         for i in range(MAX_SIZES + 2):
             opened.detect(demo_picture()[: 200 + 16 * i])
         assert same(opened.detect(demo_picture()), upright)
+
+
+def test_an_engine_of_a_size_that_goes_is_closed_when_nobody_is_in_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDRT_HOME", str(tmp_path / "home"))
+    path = tmp_path / "keep_aspect_ratio.pb"
+    path.write_bytes(keep_aspect_ratio(96, 160).data)
+    closed = []
+    monkeypatch.setattr(NullEngine, "close", lambda engine: closed.append(engine))
+    with Detector.open(path, engine="null") as opened:
+        size = opened.model.input_size
+        with opened._network(size, (480, 640), 1) as (_, first), opened._network(size, (480, 640), 1) as (_, again):
+            assert first is again
+            for i in range(MAX_SIZES + 1):
+                opened.detect(demo_picture()[: 200 + 16 * i])
+            assert len(closed) == 1
+            assert first not in closed
+        assert len(closed) == 2
+        assert closed[-1] is first
+    assert len(closed) == 2 + MAX_SIZES
 
 
 def test_a_closed_detector_says_so(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +60,16 @@ class Outcome:
     error: SsdrtError | None = None
 
 
+@dataclass
+class _Loaded:
+    """A network of one size. users: calls that it is in; dropped: whether the last of them closes it."""
+
+    model: SsdModel
+    engine: Engine
+    users: int = 0
+    dropped: bool = False
+
+
 class Detector:
     """Detects objects in pictures. Any number of threads may use one; close it, or use it in a `with`.
 
@@ -70,7 +81,7 @@ class Detector:
         """Use `Detector.open`."""
         self._preparation = preparation
         self._labels = labels or preparation.bundle.model.labels.value
-        self._networks: OrderedDict[tuple[Pair, int], tuple[SsdModel, Engine]] = OrderedDict()
+        self._networks: OrderedDict[tuple[Pair, int], _Loaded] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -192,10 +203,12 @@ class Detector:
         for size, indices in alike.items():
             chosen_pictures = [pictures[index] for index in indices]
             shape = chosen_pictures[0].shape[:2]
-            model, engine = self._network(size, shape, 1)
-            if len(indices) > 1 and not isinstance(engine, DetectingEngine):  # which takes several by itself
-                model, engine = self._network(size, shape, self.streams)
-            found |= zip(indices, detect_pictures(model, engine, chosen_pictures, chosen, self._labels), strict=True)
+            with ExitStack() as stack:
+                model, engine = stack.enter_context(self._network(size, shape, 1))
+                if len(indices) > 1 and not isinstance(engine, DetectingEngine):  # which takes several by itself
+                    model, engine = stack.enter_context(self._network(size, shape, self.streams))
+                results = detect_pictures(model, engine, chosen_pictures, chosen, self._labels)
+            found |= zip(indices, results, strict=True)
         return [found[index] for index in range(len(pictures))]
 
     def detect_many(self, images_rgb: Iterable[Image], **options: Any) -> Iterator[Detections]:
@@ -240,8 +253,8 @@ class Detector:
         """Free the engines."""
         with self._lock:
             self._closed = True
-            for _, engine in self._networks.values():
-                engine.close()
+            for loaded in self._networks.values():
+                loaded.engine.close()
             self._networks.clear()
 
     def __enter__(self) -> Detector:
@@ -257,21 +270,37 @@ class Detector:
     def _detect(self, image: Image, options: NmsParameters, streams: int) -> Detections:
         height, width = image.shape[:2]
         size = network_size(self._preparation.bundle.model.preprocessing.resizer.value, height, width)
-        model, engine = self._network(size, (height, width), streams)
-        return detect_picture(model, engine, image, options, self._labels)
+        with self._network(size, (height, width), streams) as (model, engine):
+            return detect_picture(model, engine, image, options, self._labels)
 
-    def _network(self, size: Pair, picture: Pair, streams: int) -> tuple[SsdModel, Engine]:
-        """The network for one input size, loaded once; the least recently used goes when there are too many."""
+    @contextmanager
+    def _network(self, size: Pair, picture: Pair, streams: int) -> Iterator[tuple[SsdModel, Engine]]:
+        """The network for one input size, loaded once, for a call. Of too many the least recently used goes; it is closed
+        when no call is in it any more."""
         key = (size, streams)
         with self._lock:
             if self._closed:
                 raise SsdrtError("this detector was closed")
             if key not in self._networks:
-                self._networks[key] = self._preparation.load(size, picture, streams)
+                self._networks[key] = _Loaded(*self._preparation.load(size, picture, streams))
                 if len(self._networks) > MAX_SIZES:
-                    self._networks.popitem(last=False)
+                    _, oldest = self._networks.popitem(last=False)
+                    oldest.dropped = True
+                    self._close_unused(oldest)
             self._networks.move_to_end(key)
-            return self._networks[key]
+            loaded = self._networks[key]
+            loaded.users += 1
+        try:
+            yield loaded.model, loaded.engine
+        finally:
+            with self._lock:
+                loaded.users -= 1
+                self._close_unused(loaded)
+
+    @staticmethod
+    def _close_unused(loaded: _Loaded) -> None:
+        if loaded.dropped and not loaded.users:
+            loaded.engine.close()
 
     def _options(
         self,
