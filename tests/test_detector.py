@@ -10,8 +10,11 @@ from build import demo_file
 from ssdrt.demo import demo_picture
 from ssdrt.detector import MAX_SIZES, Detector, in_order
 from ssdrt.engines.null import NullEngine
-from ssdrt.errors import LabelError, SourceError, SsdrtError
+from ssdrt.engines.reference import ReferenceEngine
+from ssdrt.errors import EngineError, LabelError, SourceError, SsdrtError
 from ssdrt.model import LabelMap
+from ssdrt.postprocess import decode_boxes, non_max_suppression
+from ssdrt.preprocess import clip_window, to_network
 from surgery import keep_aspect_ratio
 
 NAMES = LabelMap({1: "red", 2: "green", 3: "blue"})
@@ -56,6 +59,32 @@ def test_a_batch_is_one_call_of_the_engine_and_gives_what_each_picture_alone_giv
     assert all(map(same, detector.detect_batch(pictures, score_threshold=0.01), alone))
     assert batches == [3]
     assert detector.detect_batch([]) == []
+
+
+def test_pictures_that_lie_on_a_gpu_go_to_an_engine_that_takes_them(detector, monkeypatch):
+    pictures = np.random.default_rng(6).integers(0, 256, (3, 60, 80, 3), dtype=np.uint8)
+    with pytest.raises(EngineError, match="engine reference takes no pictures from a GPU; give `detect_batch`"):
+        detector.detect_on_gpu(pictures)
+    with pytest.raises(EngineError, match=r"must be \(b, height, width, 3\), not \(60, 80, 3\)"):
+        detector.detect_on_gpu(pictures[0])
+
+    def found(engine, pixels, parameters):
+        return [np_found(engine, detector.model, one, parameters) for one in pixels]
+
+    monkeypatch.setattr(ReferenceEngine, "detect_on_gpu", found, raising=False)
+    for one, other in zip(
+        detector.detect_on_gpu(pictures, score_threshold=0.05),
+        detector.detect_batch(list(pictures), score_threshold=0.05),
+        strict=True,
+    ):
+        assert same(one, other)
+        assert (one.width, one.height) == (80, 60)
+
+
+def np_found(engine, model, picture, parameters):
+    encodings, scores = engine.infer(to_network(picture, model.preprocessing.resizer.value)[None])
+    boxes = decode_boxes(encodings[0], model.anchors.value, model.box_coder.scales.value)
+    return non_max_suppression(boxes, scores[0], parameters, clip_window(model, *picture.shape[:2]))
 
 
 def test_many_threads_share_one_detector(detector):

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
-from ssdrt.engines.base import DetectingEngine, Engine, pick_engine
-from ssdrt.errors import LabelError, SsdrtError
+from ssdrt.engines.base import DetectingEngine, Engine, ResidentEngine, pick_engine
+from ssdrt.errors import EngineError, LabelError, SsdrtError
 from ssdrt.labels import read_labels
 from ssdrt.model import LabelMap, Pair, SsdModel
-from ssdrt.pipeline import as_rgb, detect_picture, detect_pictures, graph_parameters
+from ssdrt.pipeline import as_rgb, detect_picture, detect_pictures, graph_parameters, in_pixels
 from ssdrt.postprocess import NmsParameters
 from ssdrt.preparation import Preparation, build, prepare
 from ssdrt.preprocess import network_size
@@ -211,6 +211,33 @@ class Detector:
             found |= zip(indices, results, strict=True)
         return [found[index] for index in range(len(pictures))]
 
+    def detect_on_gpu(self, pixels: Any, **options: Any) -> list[Detections]:
+        """`detect_batch` of pictures that lie on the engine's GPU already, of one size, without a copy to the host.
+
+        Parameters
+        ----------
+        pixels: (b, height, width, 3) uint8 in RGB order and C order, of a library that shows them by DLPack or
+            `__cuda_array_interface__` (PyTorch, CuPy, JAX, Numba). Engine `cuda` takes any size; `tensorrt` the
+            network's, uint8 for a plan built with {"pixels": "uint8"} and else float32.
+        options: as for `detect`.
+
+        Raises
+        ------
+        EngineError: they are something else or on another GPU, or the engine runs on none.
+        """
+        chosen, shape = self._options(**options), tuple(getattr(pixels, "shape", ()))
+        if len(shape) != 4:
+            raise EngineError(f"pictures on the GPU must be (b, height, width, 3), not {shape}")
+        picture = (int(shape[1]), int(shape[2]))
+        size = network_size(self._preparation.bundle.model.preprocessing.resizer.value, *picture)
+        with self._network(size, picture, 1) as (model, engine):
+            if not isinstance(engine, ResidentEngine):
+                raise EngineError(
+                    f"engine {self.engine} takes no pictures from a GPU; give `detect_batch` those of this machine"
+                )
+            found = engine.detect_on_gpu(pixels, chosen)
+        return [in_pixels(model, picture, one, self._labels) for one in found]
+
     def detect_many(self, images_rgb: Iterable[Image], **options: Any) -> Iterator[Detections]:
         """Detect in many pictures on all cores; results come in order while later pictures are being worked on.
 
@@ -275,8 +302,8 @@ class Detector:
 
     @contextmanager
     def _network(self, size: Pair, picture: Pair, streams: int) -> Iterator[tuple[SsdModel, Engine]]:
-        """The network for one input size, loaded once, for a call. Of too many the least recently used goes; it is closed
-        when no call is in it any more."""
+        """The network for one input size, loaded once, for a call. Of too many the least recently used goes; it is
+        closed when no call is in it any more."""
         key = (size, streams)
         with self._lock:
             if self._closed:

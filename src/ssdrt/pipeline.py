@@ -82,7 +82,7 @@ def detect_pictures(
         found = engine.detect(images_rgb, parameters)
     else:
         found = _through(model, engine, images_rgb, parameters)
-    return [_in_pixels(model, image, one, labels) for image, one in zip(images_rgb, found, strict=True)]
+    return [in_pixels(model, image.shape[:2], one, labels) for image, one in zip(images_rgb, found, strict=True)]
 
 
 def _through(
@@ -98,8 +98,9 @@ def _through(
     return found
 
 
-def _in_pixels(model: SsdModel, image: NDArray[np.uint8], found: Found, labels: LabelMap) -> Detections:
-    height, width = image.shape[:2]
+def in_pixels(model: SsdModel, size: tuple[int, ...], found: Found, labels: LabelMap) -> Detections:
+    """What an engine found in a picture of (height, width), its boxes in pixels."""
+    height, width = size
     boxes, scores, classes = found
     ids: Any = classes.astype(np.int64) + model.label_offset.value
     names = np.array([labels.name(int(i)) for i in ids], dtype=np.str_)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,21 @@ class DetectingEngine(Engine, Protocol):
         Returns
         -------
         one `Found` a picture, in their order; boxes in 0..1 as in the graph. The arrays are the caller's.
+        """
+        ...
+
+
+@runtime_checkable
+class ResidentEngine(Engine, Protocol):
+    """An engine that takes pictures from where they lie on its GPU."""
+
+    def detect_on_gpu(self, pixels: Any, parameters: NmsParameters) -> list[Found]:
+        """`DetectingEngine.detect` of (b, height, width, 3) pictures of another library, in C order and RGB; which
+        dtype and sizes it takes the engine says.
+
+        Raises
+        ------
+        EngineError: they are something else, or on another GPU.
         """
         ...
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engines.cuda.gpu import inside, needs_gpu
+from ssdrt.detector import Detector
 from ssdrt.engines import cuda, reference
 from ssdrt.engines.base import DetectingEngine
 from ssdrt.engines.cuda import runtime
@@ -205,6 +206,13 @@ def test_pictures_of_torch_are_waited_for(engine):
         torch.cuda._sleep(50_000_000)  # so that who does not wait reads zeros
         pictures.copy_(torch.from_numpy(images))
         found = engine.detect_on_gpu(pictures, parameters)
+    with Detector.of_model(engine.model, "cuda") as detector:
+        for one, other in zip(
+            detector.detect_on_gpu(pictures, score_threshold=0.05),
+            detector.detect_batch(list(images), score_threshold=0.05),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
     capsule = pictures.__dlpack__()
     for one, also, other in zip(found, engine.detect_on_gpu(capsule, parameters), wanted, strict=True):
         for value, again, right in zip(one, also, other, strict=True):
