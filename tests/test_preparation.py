@@ -95,6 +95,7 @@ def test_auto_goes_on_to_the_next_engine_when_one_cannot_build(two_engines, tmp_
     assert prepare(path).cached
     with pytest.raises(EngineError, match="does not compute this network"):
         prepare(path, "null")
+    assert Detector.of_model(first.bundle.model).engine == "reference"
     place = tmp_path / "model.ssdrt"
     save_bundle(replace(first.bundle, engine="null", fingerprint="another machine"), place)
     assert prepare(place).bundle.engine == "reference"

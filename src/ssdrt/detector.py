@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
-from ssdrt.engines.base import DetectingEngine, Engine, ResidentEngine, pick_engine
+from ssdrt.engines.base import DetectingEngine, Engine, ResidentEngine
 from ssdrt.errors import EngineError, LabelError, SsdrtError
 from ssdrt.labels import read_labels
 from ssdrt.model import LabelMap, Pair, SsdModel
 from ssdrt.pipeline import as_rgb, detect_picture, detect_pictures, graph_parameters, in_pixels
 from ssdrt.postprocess import NmsParameters
-from ssdrt.preparation import Preparation, build, prepare
+from ssdrt.preparation import Preparation, prepare, prepare_model
 from ssdrt.preprocess import network_size
 
 Image = NDArray[Any]
@@ -119,7 +119,7 @@ class Detector:
         ------
         EngineError: as `open`.
         """
-        return cls(Preparation(build(model, pick_engine(engine, precision), precision, b""), cached=False))
+        return cls(prepare_model(model, engine, precision))
 
     @property
     def model(self) -> SsdModel:

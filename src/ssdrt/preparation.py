@@ -125,6 +125,20 @@ def _engines(name: str, precision: str, options: Options) -> list[str]:
     return [one for one in found if options.keys() <= set(getattr(engine_module(one), "OPTIONS", ()))] or found[:1]
 
 
+def prepare_model(model: SsdModel, engine: str = "auto", precision: str = "auto") -> Preparation:
+    """`prepare` of a model that is in memory; nothing is cached.
+
+    Raises
+    ------
+    EngineError: as `build`.
+    """
+
+    def prepared(taken: str) -> Preparation:
+        return Preparation(build(model, taken, precision, b""), False)
+
+    return _first(pick_engines(engine, precision), prepared)
+
+
 def _first(engines: Sequence[str], prepared: Callable[[str], Preparation]) -> Preparation:
     """With the first engine that does not fail: one that cannot build a model must not keep "auto" from the others."""
     engine, *others = engines

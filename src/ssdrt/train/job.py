@@ -201,6 +201,3 @@ def _beside(output: Path, suffix: str) -> Path:
 
 def _numbered(name: str, number: int, count: int) -> str:
     return name if count == 1 else f"{number + 1}: {name}"
-
-
-__all__ = ["Job", "Labelled", "Outcome", "run_job", "usable_device"]

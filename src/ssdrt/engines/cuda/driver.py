@@ -305,10 +305,8 @@ class Stream:
         """Run a graph, in turn."""
         checked(self._gpu.driver.cuGraphLaunch(graph, self.handle))
 
-    def destroy(self, graphs: Sequence[Any] = ()) -> None:
-        """Free graphs and the stream."""
-        for graph in graphs:
-            self._gpu.driver.cuGraphExecDestroy(graph)
+    def destroy(self) -> None:
+        """Free it."""
         for side in self._sides:
             side.destroy()
         self._sides.clear()

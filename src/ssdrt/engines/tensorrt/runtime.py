@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.engines import resident
+from ssdrt.engines.base import Found
 from ssdrt.engines.tensorrt.driver import Device
 from ssdrt.engines.tensorrt.library import Library, find_library
 from ssdrt.engines.tensorrt.plan_file import Facts, check_plan, unpack
@@ -23,7 +24,6 @@ from ssdrt.model import Floats, SsdModel
 from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression, suppress_candidates
 from ssdrt.preprocess import clip_window, to_network
 
-Found = tuple[Floats, Floats, NDArray[np.int64]]
 Pictures = Sequence[NDArray[np.uint8]]
 
 CANDIDATES = ("candidate_boxes", "candidate_scores", "candidate_indices")
