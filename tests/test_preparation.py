@@ -13,7 +13,7 @@ from ssdrt.bundle import home, load_bundle, save_bundle
 from ssdrt.demo import demo_picture
 from ssdrt.detector import Detector
 from ssdrt.engines import base, null, reference
-from ssdrt.errors import EngineError, GraphError
+from ssdrt.errors import EngineError, GraphError, ModelError, SsdrtError
 from ssdrt.preparation import build, prepare
 from surgery import keep_aspect_ratio
 
@@ -85,7 +85,8 @@ def two_engines(monkeypatch):
     monkeypatch.setattr(null, "build", fail)
 
 
-def test_auto_goes_on_to_the_next_engine_when_one_cannot_build(two_engines, tmp_path, caplog):  # noqa: ARG001
+@pytest.mark.usefixtures("two_engines")
+def test_auto_goes_on_to_the_next_engine_when_one_cannot_build(tmp_path, caplog):
     path = demo_file(tmp_path)
     with caplog.at_level(logging.WARNING, "ssdrt"):
         first = prepare(path)
@@ -101,7 +102,24 @@ def test_auto_goes_on_to_the_next_engine_when_one_cannot_build(two_engines, tmp_
     assert prepare(place).bundle.engine == "reference"
 
 
-def test_auto_takes_an_engine_that_has_the_options(two_engines, tmp_path, monkeypatch, caplog):  # noqa: ARG001
+@pytest.mark.usefixtures("two_engines")
+def test_a_layer_that_an_engine_lacks_is_left_to_the_next_and_a_file_that_is_no_ssd_to_none(
+    tmp_path, monkeypatch, caplog
+):
+    def lacks(*_):
+        raise ModelError("no step for such layers")
+
+    monkeypatch.setattr(null, "build", lacks)
+    assert prepare(demo_file(tmp_path)).bundle.engine == "reference"
+    caplog.clear()
+    (tmp_path / "other.pb").write_bytes(b"")
+    with pytest.raises(SsdrtError):
+        prepare(tmp_path / "other.pb")
+    assert not caplog.messages
+
+
+@pytest.mark.usefixtures("two_engines")
+def test_auto_takes_an_engine_that_has_the_options(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(reference, "OPTIONS", ("batch",), raising=False)
     monkeypatch.setattr(reference, "build", lambda *_, batch: bytes(batch))
     assert prepare(demo_file(tmp_path), options={"batch": 3}).bundle.plan == bytes(3)

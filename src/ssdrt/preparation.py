@@ -19,7 +19,7 @@ from ssdrt import __version__
 from ssdrt.bundle import Bundle, cache_path, home, load_bundle, prune_cache, save_bundle
 from ssdrt.compare import EXACT, difference
 from ssdrt.engines.base import Engine, engine_module, named_precisions, pick_engine, pick_engines
-from ssdrt.errors import BundleError, EngineError
+from ssdrt.errors import BundleError, EngineError, ModelError
 from ssdrt.graph import graph_from_bytes, read_bytes
 from ssdrt.labels import BESIDE, labels_beside
 from ssdrt.model import Fact, LabelMap, Pair, SsdModel
@@ -105,18 +105,21 @@ def _named(preparation: Preparation, path: Path) -> Preparation:
 
 
 def _from_graph(data: bytes, name: str, engine: str, precision: str, options: Options) -> Preparation:
-    digest = hashlib.sha256(data).hexdigest()
+    engines, digest = _engines(engine, precision, options), hashlib.sha256(data).hexdigest()
+    bundle = _cached(*_place(digest, engines[0], precision, options))
+    if bundle is not None:
+        return Preparation(bundle, True, options)
+    model = recover(graph_from_bytes(data, name))
 
     def prepared(taken: str) -> Preparation:
         place, fingerprint = _place(digest, taken, precision, options)
-        bundle = _cached(place, fingerprint)
-        if bundle is not None:
-            return Preparation(bundle, True, options)
-        bundle = build(recover(graph_from_bytes(data, name)), taken, precision, data, options)
-        _store(bundle, place)
-        return Preparation(bundle, False, options)
+        cached = _cached(place, fingerprint) if taken != engines[0] else None
+        bundle = cached or build(model, taken, precision, data, options)
+        if cached is None:
+            _store(bundle, place)
+        return Preparation(bundle, cached is not None, options)
 
-    return _first(_engines(engine, precision, options), prepared)
+    return _first(engines, prepared)
 
 
 def _engines(name: str, precision: str, options: Options) -> list[str]:
@@ -144,7 +147,7 @@ def _first(engines: Sequence[str], prepared: Callable[[str], Preparation]) -> Pr
     engine, *others = engines
     try:
         return prepared(engine)
-    except EngineError as error:
+    except (EngineError, ModelError) as error:
         if not others:
             raise
         log.warning(
