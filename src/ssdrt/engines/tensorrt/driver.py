@@ -30,7 +30,11 @@ class Card:
         try:
             self._call(self.driver.cuInit, 0)
         except RuntimeError as error:  # what cuda-bindings raises where there is no driver library
-            raise EngineError(f"there is no NVIDIA driver on this machine ({error})") from error
+            raise EngineError(
+                "engine tensorrt needs an NVIDIA GPU and its driver; this machine has no driver (libcuda)"
+            ) from error
+        except EngineError as error:
+            raise EngineError(f"engine tensorrt needs an NVIDIA GPU; {error}") from error
         self._device = self._call(self.driver.cuDeviceGet, 0)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
