@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
-from ssdrt.engines.base import DetectingEngine, Engine, ResidentEngine
+from ssdrt.engines.base import Engine, ResidentEngine, does_detect
 from ssdrt.errors import EngineError, LabelError, SsdrtError
 from ssdrt.labels import read_labels
 from ssdrt.model import LabelMap, Pair, SsdModel
@@ -205,7 +205,7 @@ class Detector:
             shape = chosen_pictures[0].shape[:2]
             with ExitStack() as stack:
                 model, engine = stack.enter_context(self._network(size, shape, 1))
-                if len(indices) > 1 and not isinstance(engine, DetectingEngine):  # which takes several by itself
+                if len(indices) > 1 and not does_detect(engine):  # which takes several by itself
                     model, engine = stack.enter_context(self._network(size, shape, self.streams))
                 results = detect_pictures(model, engine, chosen_pictures, chosen, self._labels)
             found |= zip(indices, results, strict=True)

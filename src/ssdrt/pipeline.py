@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
-from ssdrt.engines.base import DetectingEngine, Engine, Found
+from ssdrt.engines.base import Engine, Found, does_detect
 from ssdrt.errors import SourceError
 from ssdrt.model import LabelMap, SsdModel
 from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression
@@ -78,7 +78,7 @@ def detect_pictures(
     model: for the input size that its resizer makes of these pictures.
     images_rgb: (height, width, 3) uint8 each.
     """
-    if isinstance(engine, DetectingEngine):
+    if does_detect(engine):
         found = engine.detect(images_rgb, parameters)
     else:
         found = _through(model, engine, images_rgb, parameters)
@@ -103,6 +103,6 @@ def in_pixels(model: SsdModel, size: tuple[int, ...], found: Found, labels: Labe
     height, width = size
     boxes, scores, classes = found
     ids: Any = classes.astype(np.int64) + model.label_offset.value
-    names = np.array([labels.name(int(i)) for i in ids], dtype=np.str_)
+    names = np.array([labels.name(i) for i in ids.tolist()], dtype=np.str_)
     scale = np.array([width, height, width, height], np.float32)
     return Detections(boxes[:, [1, 0, 3, 2]] * scale, scores, ids, names, width, height)

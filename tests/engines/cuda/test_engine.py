@@ -15,7 +15,6 @@ from ssdrt.engines import cuda, reference
 from ssdrt.engines.base import DetectingEngine
 from ssdrt.engines.cuda import runtime
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, checked
-from ssdrt.engines.cuda.launch import slot_offsets
 from ssdrt.engines.cuda.planner import plan_network
 from ssdrt.errors import EngineError, OutOfMemory
 from ssdrt.model import DepthwiseConv
@@ -294,7 +293,7 @@ def test_calls_go_on_after_one_that_had_no_room(engine, monkeypatch):
     with inside(engine.gpu):
         wanted = lane.detect(images, parameters)
         with monkeypatch.context() as patch:
-            patch.setattr(runtime, "slot_offsets", lambda plan, batch: (slot_offsets(plan, batch)[0], 1 << 46))
+            patch.setitem(engine.arena_sizes, 4, 1 << 46)
             with pytest.raises(EngineError, match="not enough free memory"):
                 lane.detect(images, parameters)
         for one, other in zip(lane.detect(images, parameters), wanted, strict=True):
@@ -348,7 +347,9 @@ child.join()
 
 
 @pytest.mark.parametrize(
-    ("program", "said", "times"), [(LOST, "this process cannot use it any more", 2), (FORKED, "was forked from one", 1)]
+    ("program", "said", "times"),
+    [(LOST, "this process cannot use it any more", 2), (FORKED, "was forked from one", 1)],
+    ids=["lost", "forked"],
 )
 def test_what_a_gpu_that_cannot_be_used_any_more_says(program, said, times, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), cuda.UNTUNED: "1"}

@@ -21,7 +21,7 @@ from ssdrt.engines.cuda.makers import step_launches
 from ssdrt.engines.cuda.plan import Plan
 from ssdrt.engines.cuda.tactics import Tactic
 from ssdrt.errors import EngineError
-from ssdrt.model import Floats, SsdModel
+from ssdrt.model import Floats, Pair, SsdModel
 from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression
 from ssdrt.preprocess import clip_window, to_network
 
@@ -58,6 +58,12 @@ class CudaEngine:
         self.most = max(MOST, model.nms.max_total.value)
         self.reads_bytes = any(file == stem.FILE for file, _ in code)
         self.constants = constants
+        self.arena_sizes = {batch: slot_offsets(plan, batch)[1] for batch in BATCHES}
+        nms, method = model.nms, model.preprocessing.resizer.value.method
+        self._kind = (
+            nms.class_agnostic.value, nms.clip.value, nms.drop_zero_area.value, nms.change_coordinate_frame.value,
+        )  # fmt: skip
+        self._resizes = method in ("bilinear", "nearest")
         self._lanes: list[Lane] = []
         self._free: queue.SimpleQueue[Lane | None] = queue.SimpleQueue()  # None: it was closed
         self._closed = False
@@ -151,7 +157,7 @@ class CudaEngine:
             free, _ = checked(self.gpu.driver.cuMemGetInfo())
         height, width = self.model.input_size
         each = 4 * height * width + rest_sizes(self, 1)[-1]
-        return [batch for batch in BATCHES if 2 * (slot_offsets(self.plan, batch)[1] + batch * each) <= free]
+        return [batch for batch, size in self.arena_sizes.items() if 2 * (size + batch * each) <= free]
 
     def close(self) -> None:
         """Free the GPU once every call that has a lane has returned; those that wait for one fail."""
@@ -186,15 +192,11 @@ class CudaEngine:
 
     def _on_gpu(self, parameters: NmsParameters) -> bool:
         """Whether the kernels know this NMS and this resizer; what they do not know, the host computes."""
-        nms, method = self.model.nms, self.model.preprocessing.resizer.value.method
-        same = (
-            parameters.class_agnostic == nms.class_agnostic.value
-            and parameters.clip == nms.clip.value
-            and parameters.drop_zero_area == nms.drop_zero_area.value
-            and parameters.change_coordinate_frame == nms.change_coordinate_frame.value
-        )
+        kind = (
+            parameters.class_agnostic, parameters.clip, parameters.drop_zero_area, parameters.change_coordinate_frame,
+        )  # fmt: skip
         fits = 0 < parameters.max_total <= self.most and parameters.max_per_class > 0
-        return same and fits and parameters.soft_nms_sigma == 0 and method in ("bilinear", "nearest")
+        return kind == self._kind and fits and parameters.soft_nms_sigma == 0 and self._resizes
 
     def _on_host(self, image: NDArray[np.uint8], parameters: NmsParameters) -> Found:
         encodings, scores = self.infer(to_network(image, self.model.preprocessing.resizer.value)[None])
@@ -213,6 +215,8 @@ class Lane:
         self._host: PinnedMemory | None = None
         self._device: DeviceMemory | None = None
         self._rest: dict[int, Rest] = {}
+        self._parameters: NmsParameters | None = None  # that stand in the staging memory
+        self._pictures: tuple[Any, ...] = ()  # address and sizes of the table that does
 
     def detect(self, images: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> list[Found | None]:
         """Detections of a batch; None where the GPU could not finish."""
@@ -222,9 +226,8 @@ class Lane:
         self._reserve(batch, size)
         assert self._host is not None
         assert self._device is not None
-        array, sizes = self._host.array, [image.shape[:2] for image in images]
-        staging.write_parameters(array, layout, engine.model, parameters)
-        staging.write_pictures(array, layout, engine.model, sizes, self._device.address + layout.pixels)
+        array, sizes = self._host.array, [(image.shape[0], image.shape[1]) for image in images]
+        self._write_head(layout, sizes, self._device.address + layout.pixels, parameters)
         at = layout.pixels
         for image in images:
             np.copyto(array[at : at + image.size].reshape(image.shape), image)
@@ -237,7 +240,22 @@ class Lane:
             source = f"{source} {-(-size // FETCH)}"
         return self._found(source, batch, len(images))
 
-    def _kind(self, sizes: Sequence[tuple[int, ...]]) -> str:
+    def _write_head(self, layout: staging.Layout, sizes: list[Pair], first: int, parameters: NmsParameters) -> None:
+        """What stands in the head of the staging memory already, from the call before, is not written again."""
+        assert self._host is not None
+        array, model = self._host.array, self._engine.model
+        plain = isinstance(parameters.score_threshold, (int, float))  # an array may have been changed since
+        if not plain or parameters != self._parameters:
+            self._parameters = None
+            staging.write_parameters(array, layout, model, parameters)
+            self._parameters = parameters if plain else None
+        pictures = (first, *sizes)
+        if pictures != self._pictures:
+            self._pictures = ()
+            staging.write_pictures(array, layout, model, sizes, first)
+            self._pictures = pictures
+
+    def _kind(self, sizes: Sequence[Pair]) -> str:
         """Whether pictures of these sizes can be read as they are, or go through the resizer."""
         engine = self._engine
         return "bytes" if engine.reads_bytes and all(size == engine.model.input_size for size in sizes) else "pictures"
@@ -256,9 +274,9 @@ class Lane:
         self._reserve(batch, layout.pixels)
         assert self._host is not None
         assert self._device is not None
-        array, sizes = self._host.array, [(height, width) for _, height, width in pictures]
-        staging.write_parameters(array, layout, engine.model, parameters)
-        staging.write_pictures(array, layout, engine.model, sizes, 0)
+        sizes = [(height, width) for _, height, width in pictures]
+        self._write_head(layout, sizes, 0, parameters)
+        self._pictures = ()
         table = (ends.PictureStruct * batch).from_address(self._host.address + layout.pictures)
         for index in range(batch):
             table[index].pixels = pictures[min(index, len(pictures) - 1)][0]
@@ -277,6 +295,7 @@ class Lane:
         layout = staging.Layout(batch, self._engine.model.num_classes.value)
         each = 4 * int(np.prod(pixels.shape[1:]))
         self._reserve(batch, layout.pixels + batch * each)
+        self._pictures = ()  # pixels begin where a table of more pictures is
         assert self._host is not None
         assert self._device is not None
         start, end = layout.pixels, layout.pixels + len(pixels) * each
@@ -291,16 +310,15 @@ class Lane:
 
     def _found(self, source: str, batch: int, count: int) -> list[Found | None]:
         rest = self._rest_of(batch)
-        numbers = rest.found.array.view(np.float32).reshape(batch, -1)
         if batch <= MAPPED:
-            numbers[:, -1] = -1
+            rest.flags[:] = -1
             self.replay(source, batch)
-            self._poll(numbers[:, -1])  # of what fills the batch up, too, or the next call may take it for its own
+            self._poll(rest.flags)  # of what fills the batch up, too, or the next call may take it for its own
         else:
             self.replay(source, batch)
             self.stream.wait()
         results: list[Found | None] = []
-        for row in numbers[:count]:
+        for row in rest.numbers[:count]:
             boxes, scores, classes, complete = ends.read_found(row, self._engine.most)
             results.append((boxes, scores, classes) if complete else None)
         return results
@@ -308,8 +326,8 @@ class Lane:
     def _poll(self, flags: Floats) -> None:
         """Until the GPU has written every flag."""
         patience = time.monotonic() + PATIENCE
-        last = flags[-1:]
-        while last[0] < 0 or flags.min() < 0:
+        last = len(flags) - 1
+        while flags[last] < 0 or (last and flags.min() < 0):
             if time.monotonic() > patience:
                 self.stream.wait()  # raises what is wrong
                 if flags.min() < 0:
@@ -319,7 +337,7 @@ class Lane:
 
     def _reserve(self, batch: int, size: int) -> None:
         """Memory for a batch and for `size` bytes of staging; growing forgets the graphs, which hold addresses."""
-        _, needed = slot_offsets(self._engine.plan, batch)
+        needed = self._engine.arena_sizes[batch]
         arena_grows = self._arena is None or self._arena.size < needed
         staging_grows = self._host is None or self._host.size < size
         if arena_grows or staging_grows:
@@ -334,7 +352,8 @@ class Lane:
             for memory in (self._host, self._device):
                 if memory is not None:
                     memory.free()
-            self._host = self._device = None
+            self._host = self._device = self._parameters = None
+            self._pictures = ()
             room = staging.aligned(max(size * 5 // 4, FETCHED))
             with ExitStack() as undo:  # if there is no room for the second
                 device = DeviceMemory(self._gpu, room)
@@ -436,6 +455,8 @@ class Rest:
             undo.pop_all()
         addresses = [self._memory.address + at for at in starts]
         self.scores, self.boxes, self.lists, self.counts, self.histograms, on_gpu, _ = addresses
+        self.numbers = self.found.array.view(np.float32).reshape(batch, -1)
+        self.flags = self.numbers[:, -1]
         self.found_at = self.found.address if batch <= MAPPED else on_gpu
 
     def free(self) -> None:
