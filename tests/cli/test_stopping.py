@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from types import SimpleNamespace
@@ -54,3 +55,9 @@ def test_every_command_ends_by_sigterm_as_by_ctrl_c(monkeypatch):
     with pytest.raises(SystemExit) as told:
         cli.main(["models"])
     assert (told.value.code, closed, signal.getsignal(signal.SIGTERM)) == (TERMINATED, ["outputs"], before)
+
+
+def test_commands_run_in_other_threads_too(capsys):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(cli.main, ["models"]).result(60) == 0
+    assert "person-hand" in capsys.readouterr().out

@@ -18,11 +18,14 @@ AGAIN = 0.001
 
 
 def end_on_signals(stack: ExitStack) -> None:
-    """Have SIGTERM raise SystemExit, as Ctrl-C raises KeyboardInterrupt, until the stack is left.
+    """Have SIGTERM raise SystemExit, as Ctrl-C raises KeyboardInterrupt, until the stack is left; nothing in a thread
+    that no signal reaches.
 
     Neither is raised where `threading` has just taken a lock: it would stay taken, and the threads that are waited for
     at the end would wait for it (a run in thousands hung so). A moment later it is raised elsewhere.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return
     for number in SIGNALS:
         stack.callback(signal.signal, number, signal.getsignal(number))
     signal.signal(signal.SIGTERM, _end)
@@ -42,5 +45,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 def ignore_signals() -> None:
     """Nothing must break off the closing, which begins now."""
+    if threading.current_thread() is not threading.main_thread():
+        return
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
