@@ -125,7 +125,7 @@ measured on one card (docs/cuda.md)."""
 def engine_names() -> list[str]:
     """Names of all engines in this installation, usable here or not: the files of this folder."""
     here = importlib.import_module("ssdrt.engines")
-    found = {info.name for info in pkgutil.iter_modules(here.__path__)} - {"base", "resident", "selfcheck"}
+    found = {info.name for info in pkgutil.iter_modules(here.__path__)} - {"base", "gpu", "resident", "selfcheck"}
     return sorted(found, key=lambda name: (PREFERENCE.index(name) if name in PREFERENCE else len(PREFERENCE), name))
 
 

@@ -39,9 +39,6 @@ OLDEST = 75
 def unavailable() -> str | None:
     """Why it cannot run here and what to type, or None."""
     try:
-        why = driver.why_not()
-        if why is not None:
-            return why
         gpu = driver.Gpu()
     except (MissingExtra, EngineError) as error:
         return str(error)

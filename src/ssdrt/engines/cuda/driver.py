@@ -1,4 +1,4 @@
-"""The CUDA driver: one place where its calls are checked, and memory that is freed with its owner."""
+"""The CUDA driver: a GPU and its context, memory, queues and what is recorded of them."""
 
 from __future__ import annotations
 
@@ -12,70 +12,11 @@ from numpy.typing import NDArray
 
 from ssdrt.engines.cuda.launch import Launch
 from ssdrt.engines.cuda.tactics import Device
-from ssdrt.errors import EngineError, OutOfMemory, import_extra
-
-LOST = (
-    "ASSERT", "CONTAINED", "CONTEXT_IS_DESTROYED", "DEVICE_UNAVAILABLE", "ECC_UNCORRECTABLE", "EXTERNAL_DEVICE",
-    "HARDWARE_STACK_ERROR", "ILLEGAL_ADDRESS", "ILLEGAL_INSTRUCTION", "INVALID_ADDRESS_SPACE", "INVALID_PC",
-    "LAUNCH_FAILED", "LAUNCH_TIMEOUT", "MISALIGNED_ADDRESS", "NVLINK_UNCORRECTABLE", "TENSOR_MEMORY_LEAK", "UNKNOWN",
-)  # fmt: skip
-"""Errors after which no call of this process succeeds any more."""
-
+from ssdrt.engines.gpu import checked, open_driver
+from ssdrt.errors import EngineError, OutOfMemory
 
 SIDES = 3
 """Queues beside one: what goes aside takes them in turns."""
-
-
-def library() -> Any:
-    """`cuda.bindings.driver`.
-
-    Raises
-    ------
-    MissingExtra: it is not installed.
-    """
-    return import_extra("cuda.bindings.driver", "cuda", "engine cuda")
-
-
-def checked(result: tuple[Any, ...]) -> Any:
-    """The value of a driver call.
-
-    Raises
-    ------
-    EngineError: the call failed.
-    OutOfMemory: there is no room; a smaller request may succeed.
-    """
-    status, *values = result
-    if status:
-        name = status.name
-        if name == "CUDA_ERROR_OUT_OF_MEMORY":
-            raise OutOfMemory(
-                "the GPU has not enough free memory; use smaller batches, or end other programs that use it"
-            )
-        if name.removeprefix("CUDA_ERROR_") in LOST:
-            raise EngineError(
-                f"the GPU failed and this process cannot use it any more ({name}); start the program again"
-            )
-        if name == "CUDA_ERROR_NOT_INITIALIZED":  # we do that first, but a fork undoes it
-            raise EngineError(
-                "this process was forked from one that uses the GPU, and cannot use it itself; start it by "
-                "multiprocessing's 'spawn', or load the engine in it alone"
-            )
-        raise EngineError(f"the CUDA driver failed: {name}")
-    return values[0] if len(values) == 1 else values
-
-
-def why_not() -> str | None:
-    """Why no GPU can be used here, or None."""
-    driver = library()
-    try:
-        (status,) = driver.cuInit(0)
-    except RuntimeError:  # of the library that looks for the driver's
-        return "engine cuda needs an NVIDIA GPU and its driver; this machine has no driver (libcuda)"
-    if status:
-        return f"engine cuda needs an NVIDIA GPU; the driver says {status.name}"
-    if checked(driver.cuDeviceGetCount()) == 0:
-        return "engine cuda needs an NVIDIA GPU; the driver sees none"
-    return None
 
 
 class Gpu:
@@ -83,12 +24,12 @@ class Gpu:
 
     Raises
     ------
-    EngineError: there is no such GPU.
+    MissingExtra: cuda-bindings are not installed.
+    EngineError: there is no driver, or no such GPU.
     """
 
     def __init__(self, index: int = 0) -> None:
-        self.driver = library()
-        checked(self.driver.cuInit(0))
+        self.driver = open_driver("cuda")
         count = checked(self.driver.cuDeviceGetCount())
         if not 0 <= index < count:
             raise EngineError(f"there is no GPU {index}: this process sees {count}, from 0 on")

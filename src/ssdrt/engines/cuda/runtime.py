@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from ssdrt.engines import resident
 from ssdrt.engines.base import Found
 from ssdrt.engines.cuda import ends, staging, stem
-from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, PinnedMemory, Stream, checked, load_functions
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, PinnedMemory, Stream, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import step_launches
 from ssdrt.engines.cuda.plan import Plan
 from ssdrt.engines.cuda.tactics import Tactic
+from ssdrt.engines.gpu import checked
 from ssdrt.errors import EngineError
 from ssdrt.model import Floats, Pair, SsdModel
 from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression

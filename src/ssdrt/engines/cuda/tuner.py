@@ -10,11 +10,12 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ssdrt.engines.cuda import compiler
-from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, checked, load_functions
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import launches
 from ssdrt.engines.cuda.plan import Chain, Plan, Step
 from ssdrt.engines.cuda.tactics import Device, Tactic, tactics
+from ssdrt.engines.gpu import checked
 from ssdrt.errors import OutOfMemory
 
 BATCHES = (1, 8, 64, 256)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.errors import EngineError, OutOfMemory, import_extra
+from ssdrt.engines.gpu import checked, open_driver
 
 
 class Card:
@@ -26,40 +26,13 @@ class Card:
     """
 
     def __init__(self) -> None:
-        self.driver = import_extra("cuda.bindings.driver", "tensorrt", "engine tensorrt")
-        try:
-            self._call(self.driver.cuInit, 0)
-        except RuntimeError as error:  # what cuda-bindings raises where there is no driver library
-            raise EngineError(
-                "engine tensorrt needs an NVIDIA GPU and its driver; this machine has no driver (libcuda)"
-            ) from error
-        except EngineError as error:
-            raise EngineError(f"engine tensorrt needs an NVIDIA GPU; {error}") from error
-        self._device = self._call(self.driver.cuDeviceGet, 0)
-
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What a driver function returns beside its status.
-
-        Raises
-        ------
-        EngineError: the status is an error.
-        """
-        status, *results = function(*arguments)
-        if int(status) != 0:
-            name = self.driver.cuGetErrorName(status)[1]
-            word = name.decode() if isinstance(name, bytes) else str(status)
-            said = f"CUDA: {function.__name__} says {word}"
-            if word == "CUDA_ERROR_OUT_OF_MEMORY":
-                raise OutOfMemory(f"{said}; less batch or fewer streams need less memory")
-            if word == "CUDA_ERROR_NOT_INITIALIZED":  # we do that first, but a fork undoes it
-                said += "; a process that was forked from one which uses the GPU must be started by 'spawn' instead"
-            raise EngineError(said)
-        return results[0] if results else None
+        self.driver = open_driver("tensorrt")
+        self._device = checked(self.driver.cuDeviceGet(0))
 
     @property
     def name(self) -> str:
         """As "NVIDIA H200"."""
-        raw: bytes = self._call(self.driver.cuDeviceGetName, 256, self._device)
+        raw: bytes = checked(self.driver.cuDeviceGetName(256, self._device))
         return raw.decode("ascii", "replace").strip("\0 ")
 
     @property
@@ -70,7 +43,7 @@ class Card:
             attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
             attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
         )
-        major, minor = (int(self._call(self.driver.cuDeviceGetAttribute, kind, self._device)) for kind in kinds)
+        major, minor = (int(checked(self.driver.cuDeviceGetAttribute(kind, self._device))) for kind in kinds)
         return major, minor
 
 
@@ -84,12 +57,12 @@ class Device(Card):
 
     def __init__(self) -> None:
         super().__init__()
-        self._context = self._call(self.driver.cuDevicePrimaryCtxRetain, self._device)
+        self._context = checked(self.driver.cuDevicePrimaryCtxRetain(self._device))
         self.use()
 
     def use(self) -> None:
         """Make the context current in this thread, until `leave`: once a call that may come from any thread."""
-        self._call(self.driver.cuCtxPushCurrent, self._context)
+        checked(self.driver.cuCtxPushCurrent(self._context))
 
     def leave(self) -> None:
         """Give this thread back the context that it had before `use`: other libraries go by it."""
@@ -98,28 +71,28 @@ class Device(Card):
     def close(self) -> None:
         """Leave it and give it back; it lives on while others hold it."""
         self.leave()
-        self._call(self.driver.cuDevicePrimaryCtxRelease, self._device)
+        checked(self.driver.cuDevicePrimaryCtxRelease(self._device))
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
     def allocate(self, size: int) -> int:
         """Address of `size` bytes on the device."""
-        return int(self._call(self.driver.cuMemAlloc, max(size, 1)))
+        return int(checked(self.driver.cuMemAlloc(max(size, 1))))
 
     def free(self, address: int) -> None:
         """Free what `allocate` gave."""
-        self._call(self.driver.cuMemFree, address)
+        checked(self.driver.cuMemFree(address))
 
     def pinned(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array in page-locked memory, which copies to the device without a stop; `unpin` frees it."""
         size = int(np.prod(shape)) * dtype.itemsize
-        address = int(self._call(self.driver.cuMemHostAlloc, max(size, 1), 0))
+        address = int(checked(self.driver.cuMemHostAlloc(max(size, 1), 0)))
         flat = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
         return flat.view(dtype).reshape(shape)
 
     def unpin(self, array: NDArray[Any]) -> None:
         """Free what `pinned` gave; nobody may look at it afterwards."""
-        self._call(self.driver.cuMemFreeHost, array.ctypes.data)
+        checked(self.driver.cuMemFreeHost(array.ctypes.data))
 
     def is_pinned(self, array: NDArray[Any]) -> bool:
         """Whether an array lies in page-locked memory, no matter who allocated it."""
@@ -130,49 +103,49 @@ class Device(Card):
 
     def to_device(self, target: int, source: NDArray[Any], stream: Any) -> None:
         """Copy a pinned array, in stream order."""
-        self._call(self.driver.cuMemcpyHtoDAsync, target, source.ctypes.data, source.nbytes, stream)
+        checked(self.driver.cuMemcpyHtoDAsync(target, source.ctypes.data, source.nbytes, stream))
 
     def to_host(self, target: NDArray[Any], source: int, stream: Any) -> None:
         """Copy to a pinned array, in stream order."""
-        self._call(self.driver.cuMemcpyDtoHAsync, target.ctypes.data, source, target.nbytes, stream)
+        checked(self.driver.cuMemcpyDtoHAsync(target.ctypes.data, source, target.nbytes, stream))
 
     def on_device(self, target: int, source: int, size: int, stream: Any) -> None:
         """Copy `size` bytes from one place of the device to another, in stream order."""
-        self._call(self.driver.cuMemcpyDtoDAsync, target, source, size, stream)
+        checked(self.driver.cuMemcpyDtoDAsync(target, source, size, stream))
 
     # --- streams and graphs ---------------------------------------------------------------------------------------
 
     def stream(self) -> Any:
         """A stream that does not wait for the default one."""
-        return self._call(self.driver.cuStreamCreate, int(self.driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
+        return checked(self.driver.cuStreamCreate(int(self.driver.CUstream_flags.CU_STREAM_NON_BLOCKING)))
 
     def synchronize(self, stream: Any) -> None:
         """Wait until all that was put into the stream is done; other Python threads run meanwhile."""
-        self._call(self.driver.cuStreamSynchronize, stream)
+        checked(self.driver.cuStreamSynchronize(stream))
 
     def destroy_stream(self, stream: Any) -> None:
         """Free a stream."""
-        self._call(self.driver.cuStreamDestroy, stream)
+        checked(self.driver.cuStreamDestroy(stream))
 
     def capture(self, stream: Any, work: Callable[[], None]) -> Any:
         """A graph of what `work` puts into the stream, to be launched any number of times."""
         mode = self.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         graph = None
         try:
-            self._call(self.driver.cuStreamBeginCapture, stream, mode)
+            checked(self.driver.cuStreamBeginCapture(stream, mode))
             work()
-            graph = self._call(self.driver.cuStreamEndCapture, stream)
+            graph = checked(self.driver.cuStreamEndCapture(stream))
         finally:
             if graph is None:  # broken off, by Ctrl-C say: the stream must run things again
                 self.driver.cuStreamEndCapture(stream)
-        executable = self._call(self.driver.cuGraphInstantiate, graph, 0)
-        self._call(self.driver.cuGraphDestroy, graph)
+        executable = checked(self.driver.cuGraphInstantiate(graph, 0))
+        checked(self.driver.cuGraphDestroy(graph))
         return executable
 
     def launch(self, graph: Any, stream: Any) -> None:
         """Run a captured graph, in stream order."""
-        self._call(self.driver.cuGraphLaunch, graph, stream)
+        checked(self.driver.cuGraphLaunch(graph, stream))
 
     def destroy_graph(self, graph: Any) -> None:
         """Free a captured graph."""
-        self._call(self.driver.cuGraphExecDestroy, graph)
+        checked(self.driver.cuGraphExecDestroy(graph))
