@@ -267,7 +267,7 @@ def _few_separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
     return [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
 
 
-CHAINS = {1: ((80, 1, 5, 3, 3), (40, 2, 6, 3, 3)), 2: ((40, 2, 6, 2, 3),)}
+CHAINS = {1: ((80, 1, 4, 3, 4), (40, 2, 6, 3, 3)), 2: ((40, 2, 4, 2, 4),)}
 """128s of channels -> columns and rows of a step of `chain`, and its slots of three kinds, by columns."""
 
 
@@ -284,7 +284,7 @@ def _chain(step: Chain, batch: int, device: Device) -> list[Tactic]:
         strips = -(-target.width // (columns // 2 - 1))
         shared = slots[0] * (columns + 2) * 256 + (slots[1] * sharing + slots[2]) * columns * rows * 256
         name = f"chain<{columns},{rows},{sharing},{','.join(map(str, slots))}>"
-        tactic = Tactic(name, 1, -(-target.width // strips), 640, shared + 16 * sum(slots) + 1024, sharing)
+        tactic = Tactic(name, 1, -(-target.width // strips), 768, shared + 16 * sum(slots) + 1024, sharing)
         found.append((strips * columns, tactic))
     best = [tactic for _, tactic in sorted(found, key=lambda pair: pair[0])]
     together = [Tactic("chained", inner=(best[0], point)) for point in points]

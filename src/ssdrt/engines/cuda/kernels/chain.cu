@@ -1,6 +1,6 @@
 // A depthwise 3x3 of stride 1, a 1x1 and a depthwise 3x3 of stride 2 as one kernel for sm_90a. A block walks down strips of
 // pictures; what lies between the three stays in rings of shared memory, and no row is made twice but where blocks meet.
-#include "hopper.cuh"
+#include "walk.cuh"
 
 struct Chain {
   TensorMap map;         // of the source: (channels, width, height, pictures)
@@ -34,72 +34,15 @@ DEVICE Run run_at(const Chain& p, int line, int end) {
   return run;
 }
 
-DEVICE void load_tile(uint32 to, const TensorMap& map, int x, int y, int z, int w, uint32 barrier) {
-  asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to),
-      "l"(&map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
-}
-
-DEVICE uint2 shared8(uint32 address) {
-  uint2 v;
-  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address));
-  return v;
-}
-
-DEVICE void shared8(uint32 address, const uint2& v) {
-  asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(address), "r"(v.x), "r"(v.y) : "memory");
-}
-
-DEVICE uint2 multiply_add(const uint2& a, const uint2& b, const uint2& c) {
-  return make_uint2(multiply_add(a.x, b.x, c.x), multiply_add(a.y, b.y, c.y));
-}
-
-DEVICE uint32 positive_multiply_add(uint32 a, uint32 b, uint32 c) {
-  uint32 d;
-  asm("fma.rn.relu.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-  return d;
-}
-
-DEVICE uint32 at_most(uint32 v, uint32 high) {
-  asm("min.f16x2 %0, %0, %1;" : "+r"(v) : "r"(high));
-  return v;
-}
-
-// The last of the window's products, and the activation.
-DEVICE uint2 ended(const uint2& a, const uint2& b, const uint2& c, uint32 high) {
-  return make_uint2(at_most(positive_multiply_add(a.x, b.x, c.x), high), at_most(positive_multiply_add(a.y, b.y, c.y), high));
-}
-
-DEVICE uint32 positive_pack(float low, float high) {
-  uint32 both;
-  asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
-}
-
-// Four 8x8 matrices of pairs, turned: a lane says where one of 32 rows of 16 bytes goes.
-DEVICE void store_turned(uint32 address, uint32 a, uint32 b, uint32 c, uint32 d) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a), "r"(b), "r"(c), "r"(d)
-               : "memory");
-}
-
-// A place in a ring whose users count it round by themselves.
-template <int SLOTS>
-struct Turn {
-  int slot, parity;
-  __device__ __forceinline__ void advance() {
-    if (++slot == SLOTS) slot = 0, parity ^= 1;
-  }
-};
-
 // Where 8 bytes of a pixel lie in what is behind the 1x1: 16 bytes at a time are swapped by the piece that the pixel is in.
 DEVICE uint32 place_in(int piece, int lane) { return (((lane >> 1) ^ (piece & 7)) << 4) + (lane & 1) * 8; }
 
-// 128 channels a block: groups 0 and 1 multiply, 2 and 3 make the first depthwise sums, 4 the last. WIDTH columns and ROWS
-// rows of the 1x1 are a step, 80 pixels, and its matrices stand on their sides: channels are the rows, so the weights stay in
-// registers. A cluster of SHARING blocks has as many 128s of channels; each makes the first depthwise sums of its own and
-// copies them to the other. INS, MIDDLES, OUTS: rows of the source, steps before and behind the 1x1 that lie in rings.
+// 128 channels a block: groups 0 and 1 multiply, 2 and 3 make the first depthwise sums, 4 the last, a thread of 5 loads. WIDTH
+// columns and ROWS rows of the 1x1 are a step, 80 pixels, and its matrices stand on their sides: channels are the rows, so the
+// weights stay in registers. A cluster of SHARING blocks has as many 128s of channels; each makes the first depthwise sums of
+// its own and copies them to the other. INS, MIDDLES, OUTS: rows of the source, steps before and behind the 1x1 in rings.
 template <int WIDTH, int ROWS, int SHARING, int INS, int MIDDLES, int OUTS>
-__global__ void __launch_bounds__(640, 1) chain(const __grid_constant__ Chain p) {
+__global__ void __launch_bounds__(768, 1) chain(const __grid_constant__ Chain p) {
   constexpr int PIXELS = WIDTH * ROWS, HALF = PIXELS * 128, PART = 2 * HALF, STEPS = 8 * SHARING, ALONG = WIDTH / 8;
   constexpr int IN_BYTES = (WIDTH + 2) * 256, MIDDLE_BYTES = SHARING * PART, OUT_BYTES = PIXELS * 256;
   extern __shared__ __align__(1024) uint8 memory[];
@@ -133,12 +76,20 @@ __global__ void __launch_bounds__(640, 1) chain(const __grid_constant__ Chain p)
     const float* bias = p.bias + rank * 128 + group * 64 + warp * 16 + (lane >> 2);
     const float bias0 = bias[0], bias1 = bias[8];
     const int chunk = group * 8 + warp * 2 + ((lane >> 3) & 1);
-    const uint32 place = (lane & 7) * ALONG * 256 + ((chunk ^ (lane & 7)) << 4);
+    // A row of the matrix that a lane stores is one of eight pixels that lie ALONG apart; the upper lanes have the next one.
+    const uint32 above = lane >> 4, place = kept(outs + (lane & 7) * ALONG * 256 + ((chunk ^ (lane & 7)) << 4) + above * 256);
     Turn<MIDDLES> middle = {0, 0};
     Turn<OUTS> out = {0, 1};
     for (int line = begin; line < end;) {
       const Run run = run_at(p, line, end);
       line += run.count;
+      uint32 highs[ALONG];  // 0 for columns beside the picture: they are the next window's border
+#pragma unroll
+      for (int j = 0; j < ALONG; j++) {
+        const int x = run.left + 2 * (lane & 3) * ALONG + j;
+        const uint32 low = (uint32)x < (uint32)p.width ? p.high & 0xffffu : 0, high = (uint32)(x + ALONG) < (uint32)p.width ? p.high : 0;
+        highs[j] = kept(low | (high & 0xffff0000u));
+      }
       for (int row = run.low; row <= run.high; row += ROWS) {
         wait(middle_full + middle.slot * 8, middle.parity);
         float sums[PIXELS / 2];
@@ -156,24 +107,19 @@ __global__ void __launch_bounds__(640, 1) chain(const __grid_constant__ Chain p)
         }
         middle.advance();
         wait(out_empty + out.slot * 8, out.parity);
-        const uint32 to = outs + out.slot * OUT_BYTES + place;  // eight pixels of the products lie ALONG apart
+        const uint32 to = place + out.slot * OUT_BYTES;
 #pragma unroll
         for (int pair = 0; pair < PIXELS / 16; pair++) {
+          const int one = pair * 2, other = one + 1;
           uint32 words[4];
 #pragma unroll
           for (int i = 0; i < 2; i++) {
-            const int block = pair * 2 + i, from = run.left + block % ALONG;
-            words[2 * i] = at_most(positive_pack(sums[block * 4] + bias0, sums[block * 4 + 1] + bias0), p.high);
-            words[2 * i + 1] = at_most(positive_pack(sums[block * 4 + 2] + bias1, sums[block * 4 + 3] + bias1), p.high);
-            if (from < 0 || from + 7 * ALONG >= p.width) {  // columns beside the picture are the next window's border
-              const int x = from + 2 * (lane & 3) * ALONG;
-              const uint32 kept = ((uint32)x < (uint32)p.width ? 0xffffu : 0u) | ((uint32)(x + ALONG) < (uint32)p.width ? 0xffff0000u : 0u);
-              words[2 * i] &= kept, words[2 * i + 1] &= kept;
-            }
+            const int block = one + i;
+            words[2 * i] = at_most(positive_pack(sums[block * 4] + bias0, sums[block * 4 + 1] + bias0), highs[block % ALONG]);
+            words[2 * i + 1] = at_most(positive_pack(sums[block * 4 + 2] + bias1, sums[block * 4 + 3] + bias1), highs[block % ALONG]);
           }
-          const int one = pair * 2, other = one + 1;  // of two times eight pixels
           const int first = (one / ALONG * WIDTH + one % ALONG) * 256, second = (other / ALONG * WIDTH + other % ALONG) * 256;
-          store_turned(to + first + (lane >> 4) * (second - first), words[0], words[1], words[2], words[3]);
+          store_turned(to + above * (second - first - 256) + first, words[0], words[1], words[2], words[3]);
         }
         __syncwarp();
         if (lane == 0) arrive(out_full + out.slot * 8);
@@ -181,49 +127,31 @@ __global__ void __launch_bounds__(640, 1) chain(const __grid_constant__ Chain p)
       }
     }
   } else if (group < 4) {
-    fewer_registers<SHARING == 1 ? 96 : 72>();
+    if constexpr (SHARING == 1) more_registers<88>();
+    else fewer_registers<64>();
     const int t = threadIdx.x - 256, piece = t >> 5;
     uint2 w[9];
 #pragma unroll
     for (int k = 0; k < 9; k++) w[k] = *(const uint2*)(p.first_weights + (k * SHARING + rank) * 128 + lane * 4);
     const uint2 start = *(const uint2*)(p.first_bias + rank * 128 + lane * 4);
-    // the row that is asked for next
-    int ahead_line = begin, ahead_row = 0;
-    Run ahead;
-    ahead.high = -2;  // nothing yet: a run begins
-    Turn<INS> asked = {0, 1};
-    auto ask = [&]() {
-      if (ahead_row > ahead.high + 1) {
-        if (ahead_line >= end) return;
-        ahead = run_at(p, ahead_line, end);
-        ahead_line += ahead.count, ahead_row = ahead.low - 1;
-      }
-      wait(in_empty + asked.slot * 8, asked.parity);
-      arrive_expecting(in_full + asked.slot * 8, IN_BYTES);
-      load_tile(ins + asked.slot * IN_BYTES, p.map, rank * 128, ahead.left - 1, ahead_row, ahead.picture, in_full + asked.slot * 8);
-      asked.advance(), ahead_row++;
-    };
-    wait_for_earlier_kernels();
-    if (t == 0)
-      for (int i = 0; i < INS - 2; i++) ask();
+    // Pixel j of a piece is row j * 8 + piece of the products' operand: neighbours in a thread are 1024 bytes apart.
+    const uint32 inside = piece * 128 + ((((lane >> 1) & 7) ^ piece) << 4) + (lane & 1) * 8;
+    const uint32 place = kept(middles + (lane >> 4) * HALF + rank * PART + inside), source = kept(ins + piece * ALONG * 256 + lane * 8);
     Turn<INS> in = {0, 0};
     Turn<MIDDLES> middle = {0, 1};
     uint2 older[ALONG], newer[ALONG];  // sums of the row above the one that is read, and of this one
 #pragma unroll
     for (int j = 0; j < ALONG; j++) older[j] = newer[j] = start;
-    // Pixel j of a piece is row j * 8 + piece of the products' operand: neighbours in a thread are 1024 bytes apart.
-    const uint32 place = (lane >> 4) * HALF + rank * PART + piece * 128 + ((((lane >> 1) & 7) ^ piece) << 4) + (lane & 1) * 8;
     for (int line = begin; line < end;) {
       const Run run = run_at(p, line, end);
       line += run.count;
-      for (int row = run.low - 1; row <= run.high + 1; row++) {
-        if (t == 0) ask();  // into the slot of the row before the last one: nobody is made to wait
-        const bool ready = row > run.low;  // the row above it is complete with it
-        const int part = ROWS == 1 ? 0 : (row - run.low - 1) % ROWS;
+      const int rows = run.high - run.low + 1;
+      for (int row = -2; row < rows; row++) {  // the one that is complete with what is read
+        const bool ready = row >= 0;
+        const int part = ROWS == 1 ? 0 : row & (ROWS - 1);
         if (ready && part == 0) wait(middle_empty + middle.slot * 8, middle.parity);
         wait(in_full + in.slot * 8, in.parity);
-        const uint32 from = ins + in.slot * IN_BYTES + piece * ALONG * 256 + lane * 8;
-        const uint32 to = middles + middle.slot * MIDDLE_BYTES + place + part * WIDTH * 128;
+        const uint32 from = source + in.slot * IN_BYTES, to = place + middle.slot * MIDDLE_BYTES + part * WIDTH * 128;
         uint2 a = shared8(from), b = shared8(from + 256), c = shared8(from + 512);
 #pragma unroll
         for (int j = 0; j < ALONG; j++) {
@@ -237,7 +165,7 @@ __global__ void __launch_bounds__(640, 1) chain(const __grid_constant__ Chain p)
         __syncwarp();
         if (lane == 0) arrive(in_empty + in.slot * 8);
         in.advance();
-        if (ready && (part == ROWS - 1 || row > run.high)) {
+        if (ready && (part == ROWS - 1 || row == rows - 1)) {
           publish_stores();
           if (SHARING == 1) {
             __syncwarp();
@@ -253,15 +181,16 @@ __global__ void __launch_bounds__(640, 1) chain(const __grid_constant__ Chain p)
         }
       }
     }
-  } else {
-    fewer_registers<SHARING == 1 ? 80 : 64>();
+  } else if (group == 4) {
+    fewer_registers<SHARING == 1 ? 72 : 56>();
     const int first_x = warp * ALONG;  // two pieces of the 1x1, and one pixel of the next
     uint2 w[9];
 #pragma unroll
     for (int k = 0; k < 9; k++) w[k] = *(const uint2*)(p.last_weights + (k * SHARING + rank) * 128 + lane * 4);
     const uint2 start = *(const uint2*)(p.last_bias + rank * 128 + lane * 4);
     const int channel = rank * 128 + lane * 4;
-    const uint32 places[3] = {place_in(2 * warp, lane), place_in(2 * warp + 1, lane), place_in(2 * warp + 2, lane)};
+    const uint32 source = outs + 2 * first_x * 256;
+    const uint32 places[3] = {kept(place_in(2 * warp, lane)), kept(place_in(2 * warp + 1, lane)), kept(place_in(2 * warp + 2, lane))};
     Turn<OUTS> out = {0, 0};
     uint2 sums[ALONG];
 #pragma unroll
@@ -271,40 +200,65 @@ __global__ void __launch_bounds__(640, 1) chain(const __grid_constant__ Chain p)
       line += run.count;
       const int x = run.x + first_x, last = channel < p.columns ? min(p.across - first_x, p.target_width - x) : 0;
       half_t* target = p.target + run.picture * p.target_image + channel + (long long)(run.y * p.target_width + x) * p.target_stride;
-      for (int k = 0; k <= 2 * run.count; k++) {
-        const int row = 2 * run.y - p.pad_y + k, part = ROWS == 1 ? 0 : (row - run.low) % ROWS;
-        const bool inside = row >= 0 && row < p.height;
-        if (inside && part == 0) wait(out_full + out.slot * 8, out.parity);
-        const uint32 from = outs + out.slot * OUT_BYTES + (part * WIDTH + 2 * first_x) * 256;
-        auto at = [&](int i) { return shared8(from + places[i / ALONG] + i * 256); };
-        if (k & 1) {
-          uint2 a = at(0);
-#pragma unroll
-          for (int j = 0; j < ALONG; j++) {
-            const uint2 b = at(2 * j + 1), c = at(2 * j + 2);
-            sums[j] = multiply_add(w[5], c, multiply_add(w[4], b, multiply_add(w[3], a, sums[j])));
-            a = c;
-          }
-        } else {
-          const uint2 nothing = make_uint2(0, 0);
-          half_t* to = target;
-          uint2 a = inside ? at(0) : nothing;
-#pragma unroll
-          for (int j = 0; j < ALONG; j++) {
-            const uint2 b = inside ? at(2 * j + 1) : nothing, c = inside ? at(2 * j + 2) : nothing;
-            const uint2 done = ended(w[8], c, multiply_add(w[7], b, multiply_add(w[6], a, sums[j])), p.last_high);
-            sums[j] = multiply_add(w[2], c, multiply_add(w[1], b, multiply_add(w[0], a, start)));
-            a = c;
-            if (k > 0 && j < last) *(uint2*)to = done;
-            to += p.target_stride;
-          }
-          if (k > 0) target += (long long)p.target_width * p.target_stride;
-        }
-        if (inside && (part == ROWS - 1 || row == run.high)) {
+      int row = 2 * run.y - p.pad_y;
+      uint32 from = 0;
+      auto begin_row = [&]() {
+        const int part = ROWS == 1 ? 0 : (row - run.low) & (ROWS - 1);
+        if (part == 0) wait(out_full + out.slot * 8, out.parity);
+        from = source + out.slot * OUT_BYTES + part * WIDTH * 256;
+      };
+      auto end_row = [&]() {
+        if (ROWS == 1 || ((row - run.low) & (ROWS - 1)) == ROWS - 1 || row == run.high) {
           __syncwarp();
           if (lane == 0) arrive(out_empty + out.slot * 8);
           out.advance();
         }
+      };
+      auto at = [&](int i) { return shared8(from + places[i / ALONG] + i * 256); };
+      for (int y = 0;; y++) {
+        // the last row of one window, the first of the next
+        const bool inside = row >= 0 && row < p.height;
+        if (inside) begin_row();
+        uint2 a = make_uint2(0, 0), b = a, c = a;
+        half_t* to = target;
+        if (inside) a = at(0);
+#pragma unroll
+        for (int j = 0; j < ALONG; j++) {
+          if (inside) b = at(2 * j + 1), c = at(2 * j + 2);
+          const uint2 done = ended(w[8], c, multiply_add(w[7], b, multiply_add(w[6], a, sums[j])), p.last_high);
+          sums[j] = multiply_add(w[2], c, multiply_add(w[1], b, multiply_add(w[0], a, start)));
+          a = c;
+          if (y > 0 && j < last) *(uint2*)to = done;
+          to += p.target_stride;
+        }
+        if (inside) end_row();
+        if (y > 0) target += (long long)p.target_width * p.target_stride;
+        if (y == run.count) break;
+        row++;  // the one between them, which is inside
+        begin_row();
+        a = at(0);
+#pragma unroll
+        for (int j = 0; j < ALONG; j++) {
+          b = at(2 * j + 1), c = at(2 * j + 2);
+          sums[j] = multiply_add(w[5], c, multiply_add(w[4], b, multiply_add(w[3], a, sums[j])));
+          a = c;
+        }
+        end_row();
+        row++;
+      }
+    }
+  } else {
+    fewer_registers<24>();
+    Turn<INS> in = {0, 1};
+    wait_for_earlier_kernels();
+    for (int line = begin; line < end && threadIdx.x == 640;) {
+      const Run run = run_at(p, line, end);
+      line += run.count;
+      for (int row = run.low - 1; row <= run.high + 1; row++) {
+        wait(in_empty + in.slot * 8, in.parity);
+        arrive_expecting(in_full + in.slot * 8, IN_BYTES);
+        load_tile(ins + in.slot * IN_BYTES, p.map, rank * 128, run.left - 1, row, run.picture, in_full + in.slot * 8);
+        in.advance();
       }
     }
   }
