@@ -277,7 +277,6 @@ class Lane:
         assert self._device is not None
         sizes = [(height, width) for _, height, width in pictures]
         self._write_head(layout, sizes, 0, parameters)
-        self._pictures = ()
         table = (ends.PictureStruct * batch).from_address(self._host.address + layout.pictures)
         for index in range(batch):
             table[index].pixels = pictures[min(index, len(pictures) - 1)][0]
