@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.engines.cuda.launch import PROCESSORS, Builder, DividerStruct, Launch, Map, divider, finish_struct, twice
-from ssdrt.engines.cuda.packing import filled
+from ssdrt.engines.cuda.packing import filled, halves
 from ssdrt.engines.cuda.plan import Chain, Depthwise
 from ssdrt.engines.cuda.tactics import Tactic
 from ssdrt.model import Floats
@@ -74,7 +74,7 @@ def _constants(build: Builder, key: str, part: Depthwise, channels: int) -> tupl
 def pack_rows(weights: Floats, channels: int) -> NDArray[np.float16]:
     """(in, out) as (64s of out, 16s of in, 4 warps, 32 lanes, 4 pairs, 2) fp16, both filled up to `channels`: the left
     operand of the matrix unit, whose rows are the channels that come out, as registers hold it."""
-    square = np.clip(filled(weights, channels, channels), -65504, 65504).astype(np.float16)
+    square = halves(filled(weights, channels, channels))
     part, step, warp, lane, pair, one = np.ogrid[: channels // 64, : channels // 16, :4, :32, :4, :2]
     row = part * 64 + warp * 16 + lane // 4 + pair % 2 * 8
     packed: NDArray[np.float16] = square[step * 16 + lane % 4 * 2 + pair // 2 * 8 + one, row]

@@ -11,13 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdrt.engines.cuda.packing import LARGEST
 from ssdrt.engines.cuda.plan import Convolution, Finish, Plan, View
 
 ACTIVATIONS = {"none": 0, "relu": 0, "relu6": 0, "hard_sigmoid": 1, "hard_swish": 2, "sigmoid": 3, "swish": 4}
 
 PROCESSORS = 132  # multiprocessors of the GPUs that hopper.cu is for; a smaller one takes turns
-
-LARGEST = 65504.0  # finite number of fp16
 
 
 @dataclass(frozen=True)

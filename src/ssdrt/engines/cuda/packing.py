@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from ssdrt.model import Floats
 
+LARGEST = 65504.0  # finite number of fp16
+
 COLUMN_TILE = 128
 """Packed columns fill up to the widest tile, so that no tile reads past the end."""
 
@@ -18,6 +20,11 @@ def filled(values: Floats, *sizes: int) -> Floats:
     cut = values[window]
     widths = [(0, 0)] * before + [(0, size - have) for size, have in zip(sizes, cut.shape[before:], strict=True)]
     return np.pad(cut, widths)
+
+
+def halves(values: Floats) -> NDArray[np.float16]:
+    """In fp16, what is larger being as large as can be."""
+    return np.clip(values, -LARGEST, LARGEST).astype(np.float16)
 
 
 def pack_columns(columns: int) -> int:
@@ -39,25 +46,18 @@ def column_order(columns: int) -> NDArray[np.int64]:
 def pack_tiles(weights: Floats, tile: int) -> NDArray[np.float16]:
     """(kh, kw, in, out) as (column tiles, K steps, tile columns, 8 chunks, 8) fp16, chunk c of column n at place
     c ^ (n & 7); K steps are 64 channels of a place of the window: see hopper.cu."""
-    *window, channels, columns = weights.shape
-    places = int(np.prod(window))
-    steps, tiles = places * -(-channels // 64), -(-columns // tile)
-    spread = np.zeros((places, -(-channels // 64) * 64, tiles * tile), np.float16)
-    spread[:, :channels, :columns] = np.clip(weights, -65504, 65504).reshape(places, channels, columns)
-    filled = spread.reshape(steps * 64, tiles * tile)
-    ordered = filled[:, column_order(tiles * tile)].reshape(steps, 8, 8, tiles, tile).transpose(3, 0, 4, 1, 2)
+    channels, columns = (-(-size // of) * of for size, of in zip(weights.shape[2:], (64, tile), strict=True))
+    flat = halves(filled(weights, channels, columns)).reshape(-1, columns)
+    ordered = flat[:, column_order(columns)].reshape(-1, 8, 8, columns // tile, tile).transpose(3, 0, 4, 1, 2)
     column = np.arange(tile)[:, None]
     return np.ascontiguousarray(ordered[:, :, column, np.arange(8)[None] ^ (column & 7)])
 
 
 def pack_weights(weights: Floats) -> NDArray[np.float16]:
     """(kh, kw, in, out) as (K steps, packed columns, 4 chunks, 8) fp16, chunks swizzled: see convolution.cu."""
-    columns = weights.shape[3]
-    flat = weights.reshape(-1, columns)
-    steps, width = -(-len(flat) // 32), pack_columns(columns)
-    filled = np.zeros((steps * 32, width), np.float16)
-    filled[: len(flat), :columns] = np.clip(flat, -65504, 65504)
-    ordered = filled[:, column_order(width)].reshape(steps, 4, 8, width).transpose(0, 3, 1, 2)
+    rows, width = weights.reshape(-1, weights.shape[3]), pack_columns(weights.shape[3])
+    flat = halves(filled(rows, -(-len(rows) // 32) * 32, width))
+    ordered = flat[:, column_order(width)].reshape(-1, 4, 8, width).transpose(0, 3, 1, 2)
     column = np.arange(width)[:, None]
     place = np.arange(4)[None] ^ ((column >> 1) & 3)  # the chunk that stands at each place
     return np.ascontiguousarray(ordered[:, column, place])
@@ -67,12 +67,8 @@ def pack_front(weights: Floats, tile: int) -> NDArray[np.float16]:
     """(kh, kw, 3 or more, out) as (K steps, pairs of 8 columns, 32 lanes, 2 columns, 2 halves of a step, 2) fp16: see
     front.cu. K is a row of the window after the other, each filled up to an even number."""
     height, width, _, columns = weights.shape
-    rows = np.zeros((height, width * 3 + width % 2, tile), np.float32)
-    rows[:, : width * 3, :columns] = np.clip(weights[:, :, :3], -65504, 65504).reshape(height, width * 3, columns)
-    flat = rows.reshape(-1, tile)[:, column_order(tile)]
-    steps = -(-len(flat) // 16)
-    filled = np.zeros((steps * 16, tile), np.float16)
-    filled[: len(flat)] = flat
+    rows = filled(weights[:, :, :3].reshape(height, width * 3, columns), width * 3 + width % 2, tile).reshape(-1, tile)
+    flat = halves(filled(rows[:, column_order(tile)], -(-len(rows) // 16) * 16, tile))
     # a lane is (column of 8, pair of a half)
-    ordered = filled.reshape(steps, 2, 4, 2, tile // 16, 2, 8).transpose(0, 4, 6, 2, 5, 1, 3)
-    return np.ascontiguousarray(ordered.reshape(steps, tile // 16, 32, 2, 2, 2))
+    ordered = flat.reshape(-1, 2, 4, 2, tile // 16, 2, 8).transpose(0, 4, 6, 2, 5, 1, 3)
+    return np.ascontiguousarray(ordered.reshape(-1, tile // 16, 32, 2, 2, 2))
