@@ -322,17 +322,12 @@ DEVICE void sort_keys(Shared& s, int count) {
 
 constexpr int CROWD = 16;  // keys of a bin that are put in order one by one
 
-// A list in order, best first, by the bins that `collect` counted; false, and nothing done, if one of them is crowded.
-DEVICE bool sort_by_bins(Shared& s, const uint64* list, int count, const int* histogram, const Range& range) {
-  constexpr int EACH = CAPACITY / THREADS;
-  static_assert(EACH == 4 && BINS == CAPACITY, "a thread has four keys and four bins, the highest bins first");
-  const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
-  const int4 four = ((const int4*)histogram)[THREADS - 1 - thread];
-  uint64 mine[EACH];
-#pragma unroll
-  for (int i = 0; i < EACH; i++) mine[i] = thread + i * THREADS < count ? list[thread + i * THREADS] : 0;
-  const int counts[EACH] = {four.w, four.z, four.y, four.x};
-  const int sum = four.x + four.y + four.z + four.w;
+// A list in order, best first, by the bins that `collect` counted, of which `four` are this thread's; `own` is its first
+// key. False, and nothing done, if a bin is crowded. The code runs once, out of no cache: loops are shorter than they are slow.
+DEVICE bool sort_by_bins(Shared& s, const uint64* list, uint64 own, int count, const int4& four, const Range& range) {
+  static_assert(BINS == 4 * THREADS && sizeof(s.kept) >= CAPACITY * 8, "four bins a thread, the highest first; room for all keys");
+  uint64* scattered = (uint64*)s.kept;  // none is kept yet
+  const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5, sum = four.x + four.y + four.z + four.w;
   int up_to = sum;
 #pragma unroll
   for (int gap = 1; gap < 32; gap *= 2) {
@@ -342,31 +337,24 @@ DEVICE bool sort_by_bins(Shared& s, const uint64* list, int count, const int* hi
   if (lane == 31) s.sums[warp] = up_to;
   if (__syncthreads_or(max(max(four.x, four.y), max(four.z, four.w)) > CROWD)) return false;
   int start = up_to - sum;
+#pragma unroll 1
   for (int w = 0; w < warp; w++) start += s.sums[w];
-#pragma unroll
-  for (int i = 0; i < EACH; i++) {
-    s.bins[BINS - 1 - (thread * EACH + i)] = start;
-    start += counts[i];
+  ((int4*)s.bins)[THREADS - 1 - thread] = make_int4(start + four.w + four.z + four.y, start + four.w + four.z, start + four.w, start);
+  __syncthreads();
+#pragma unroll 1
+  for (int at = thread; at < count; at += THREADS, own = at < count ? list[at] : 0)
+    scattered[atomicAdd(s.bins + (int)((own - range.base) >> range.shift), 1)] = own;
+  __syncthreads();
+#pragma unroll 1
+  for (int at = thread; at < count; at += THREADS) {
+    const uint64 key = scattered[at];
+    const int bin = (int)((key - range.base) >> range.shift);
+    int rank = bin == BINS - 1 ? 0 : s.bins[bin + 1];  // a bin ends where the next lower one starts
+    const int end = s.bins[bin];
+#pragma unroll 1
+    for (int j = rank; j < end; j++) rank += scattered[j] > key;
+    s.keys[rank] = key;
   }
-  __syncthreads();
-  auto bin_of = [&](uint64 key) { return (int)((key - range.base) >> range.shift); };
-#pragma unroll
-  for (int i = 0; i < EACH; i++)
-    if (thread + i * THREADS < count) s.keys[atomicAdd(s.bins + bin_of(mine[i]), 1)] = mine[i];
-  __syncthreads();
-  int ranks[EACH];  // a bin ends where the next lower one starts
-#pragma unroll
-  for (int i = 0; i < EACH; i++)
-    if (thread + i * THREADS < count) {
-      mine[i] = s.keys[thread + i * THREADS];
-      const int bin = bin_of(mine[i]), end = s.bins[bin];
-      ranks[i] = bin == BINS - 1 ? 0 : s.bins[bin + 1];
-      for (int j = ranks[i]; j < end; j++) ranks[i] += s.keys[j] > mine[i];
-    }
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < EACH; i++)
-    if (thread + i * THREADS < count) s.keys[ranks[i]] = mine[i];
   __syncthreads();
   return true;
 }
@@ -419,7 +407,7 @@ DEVICE void decide(const Tail& p, Shared& s, const Options& options, const float
   if (lane == 31) s.sums[warp] = up_to;
   __syncthreads();
   int before = 0, all = 0;
-#pragma unroll
+#pragma unroll 1
   for (int w = 0; w < WORDS; w++) {
     if (w < warp) before += s.sums[w];
     all += s.sums[w];
@@ -489,7 +477,7 @@ DEVICE void decide(const Tail& p, Shared& s, const Options& options, const float
   bool keeps = false, real = true;
   if (decides) {
     int rank = AGNOSTIC ? kept_count : s.of_class[kind];
-#pragma unroll
+#pragma unroll 1
     for (int w = 0; w < WORDS; w++) {
       uint32 earlier = s.same[kind & (HASHES - 1)][w] & s.bits[turn][0][w];
       if (w > warp) earlier = 0;
@@ -512,7 +500,7 @@ DEVICE void decide(const Tail& p, Shared& s, const Options& options, const float
   const uint32 below = (1u << lane) - 1;
   int place = kept_count + __popc(keep_word & below), row = emitted + __popc(emit_word & below);
   int all_kept = kept_count, all_emitted = emitted;
-#pragma unroll
+#pragma unroll 1
   for (int w = 0; w < WORDS; w++) {
     const int k = __popc(s.bits[turn][0][w]), e = __popc(s.bits[turn][1][w]);
     if (w < warp) place += k, row += e;
@@ -622,13 +610,15 @@ __global__ void __launch_bounds__(THREADS) tail(const __grid_constant__ Tail p) 
   const Options options = *p.options;
   const float4 window = p.windows[image];
   const int counted = p.counts[image];
+  const uint64* list = p.lists + (long long)image * CAPACITY;
+  const uint64 own = list[thread];  // read at once with the rest, whether it counts or not
+  const int4 four = ((const int4*)(p.histograms + (long long)image * BINS))[THREADS - 1 - thread];
   const uint64 lowest_key = whole_range<SOURCE>(options).base;
   while (true) {
     uint64 lower = lowest_key;
     int count = counted;
     if (counted <= CAPACITY) {
-      const uint64* list = p.lists + (long long)image * CAPACITY;
-      if (!sort_by_bins(s, list, counted, p.histograms + (long long)image * BINS, whole_range<SOURCE>(options))) {
+      if (!sort_by_bins(s, list, own, counted, four, whole_range<SOURCE>(options))) {
         for (int i = thread; i < counted; i += THREADS) s.keys[i] = list[i];
         sort_keys(s, count);
       }
@@ -653,12 +643,10 @@ __global__ void __launch_bounds__(THREADS) tail(const __grid_constant__ Tail p) 
   }
   if (counted)
     for (int i = thread; i < BINS; i += THREADS) p.histograms[(long long)image * BINS + i] = 0;
-  __threadfence_system();  // `found` may be memory of the host, where the last word says that the rest is there
+  if (thread == 0) p.counts[image] = 0, found[p.found_size - 2] = (float)s.emitted;
   __syncthreads();
-  if (thread == 0) {
-    p.counts[image] = 0;
-    found[p.found_size - 2] = (float)s.emitted;
-    __threadfence_system();
+  if (thread == 0) {  // `found` may be memory of the host, where the last word says that the rest is there
+    asm volatile("fence.acq_rel.sys;" ::: "memory");
     *(volatile float*)(found + p.found_size - 1) = (float)s.status;
   }
 }
