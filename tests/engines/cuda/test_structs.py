@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from ssdrt.engines.cuda import chain, ends, few, hopper, launch, pixels, portable, stem
+from ssdrt.engines.cuda import chain, ends, few, hopper, launch, pixels, portable, stem, tactics
 
 pytest.importorskip("cuda.bindings.nvrtc")
 from ssdrt.engines.cuda import compiler
@@ -49,6 +49,12 @@ def test_fields_lie_where_the_compiler_puts_them(file, monkeypatch):
         lines.append(f'static_assert(sizeof(Shared) <= {ends.SHARED}, "Shared");')
         lines.append(f'static_assert(CAPACITY == {ends.CAPACITY} && BINS == {ends.BINS}, "sizes");')
         lines.append(f'static_assert(THREADS == {ends.THREADS} && COLLECTORS == {ends.COLLECTORS}, "blocks");')
+    if file == "few.cu":
+        lines += [
+            f"static_assert(Places<{tiles}, {steps}>({-(-channels // 32)}, {-(-channels // 64)}, {parts}).size == "
+            f'{tactics.few_shared(tiles, steps, channels, parts)}, "Places");'
+            for tiles, steps, channels, parts in ((1, 1, 72, 2), (2, 4, 512, 8), (1, 8, 1024, 8), (2, 5, 608, 4))
+        ]
     if file == "stem.cu":
         lines.append(f'static_assert(WARPS == {stem.WARPS} && RING == {stem.RING}, "sizes");')
         lines += [

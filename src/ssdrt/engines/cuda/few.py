@@ -7,16 +7,7 @@ from ctypes import c_int, c_longlong, c_uint, c_void_p
 
 import numpy as np
 
-from ssdrt.engines.cuda.launch import (
-    Builder,
-    DividerStruct,
-    FinishStruct,
-    Launch,
-    divider,
-    finish_struct,
-    set_residual,
-    twice,
-)
+from ssdrt.engines.cuda.launch import Builder, DividerStruct, Launch, divider, finish_struct, twice
 from ssdrt.engines.cuda.packing import pack_columns, pack_weights
 from ssdrt.engines.cuda.plan import Separable
 from ssdrt.engines.cuda.tactics import Tactic
@@ -27,14 +18,12 @@ class FewStruct(ctypes.Structure):
 
     _fields_ = (
         *((name, c_void_p) for name in ("source", "depthwise_weights", "depthwise_bias", "weights", "bias")),
-        *((name, c_void_p) for name in ("residual", "target")),
-        *((name, c_longlong) for name in ("source_image", "target_image", "residual_image")),
+        ("target", c_void_p),
+        *((name, c_longlong) for name in ("source_image", "target_image")),
         *((name, c_int) for name in ("pixels", "columns", "steps", "slices", "chunks")),
         *((name, c_int) for name in ("height", "width", "source_stride", "stride_y", "stride_x", "pad_y", "pad_x")),
-        *((name, c_int) for name in ("target_stride", "residual_stride", "residual_width", "residual_shift")),
-        *((name, c_int) for name in ("packed_columns", "column_tiles", "parts")),
-        *((name, c_uint) for name in ("depthwise_low", "depthwise_high")),
-        ("finish", FinishStruct),
+        *((name, c_int) for name in ("target_stride", "packed_columns", "column_tiles", "parts")),
+        *((name, c_uint) for name in ("depthwise_low", "depthwise_high", "low", "high")),
         *((name, DividerStruct) for name in ("of_image", "of_row", "of_tile")),
     )
 
@@ -44,7 +33,7 @@ def few_separable(build: Builder, index: str, step: Separable, tactic: Tactic) -
     source, target, first, point = step.source, step.target, step.depthwise, step.point
     channels, columns = source.channels, target.channels
     pixels, tiles = build.batch * target.height * target.width, -(-columns // (64 * tactic.parts))
-    limits = finish_struct(first.finish)
+    between, last = finish_struct(first.finish), finish_struct(point.finish)
     parameters = FewStruct(
         source=build.address(source), target=build.address(target),
         depthwise_weights=build.constant(
@@ -58,10 +47,10 @@ def few_separable(build: Builder, index: str, step: Separable, tactic: Tactic) -
         height=source.height, width=source.width, source_stride=source.stride,
         stride_y=first.strides[0], stride_x=first.strides[1], pad_y=first.pads[0], pad_x=first.pads[1],
         target_stride=target.stride, packed_columns=pack_columns(columns), column_tiles=tiles, parts=tactic.parts,
-        depthwise_low=twice(limits.low), depthwise_high=twice(limits.high), finish=finish_struct(point.finish),
+        depthwise_low=twice(between.low), depthwise_high=twice(between.high),
+        low=twice(last.low), high=twice(last.high),
         of_image=divider(target.height * target.width), of_row=divider(target.width), of_tile=divider(tiles),
     )  # fmt: skip
-    set_residual(parameters, build, point)
     grid = -(-pixels // tactic.rows) * tiles * tactic.parts
     return Launch(
         "few.cu", tactic.kernel, (grid, 1), tactic.threads, parameters, tactic.shared, tactic.parts, step.name

@@ -249,22 +249,25 @@ def _few_separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
     channels, columns = step.source.channels, step.target.channels
     pixels, slices = batch * step.target.height * step.target.width, -(-channels // 64)
     parts = min(8, 1 << (-(-columns // 64) - 1).bit_length())
-    # One block alone, residuals and other activations are written too, but have not run on a GPU in its present form.
     if slices > 16 or parts == 1 or not is_point(step.point) or not is_plain(step.point.finish):
         return []
     found = []
     for tiles in (1, 2):
         rows, steps = 16 * tiles, -(-slices // 2)
         blocks = -(-pixels // rows) * -(-columns // (64 * parts)) * parts
-        shared = 4 * rows * 68 * 4 + slices * rows * 128 + -(-slices // parts) * 1280 + 256 + 16
-        if steps > 4:
-            shared += -(-channels // 32) * 4096
+        shared = few_shared(tiles, steps, channels, parts)
         resident = 2 if 2 * (shared + 1024) <= device.shared else 1
         rounds = -(-blocks // (device.processors * resident))
         if shared <= device.shared and rounds <= 3:
-            one = Tactic(f"few_separable<{tiles},{steps},true>", rows, 64, 256, shared, parts, resident)
+            one = Tactic(f"few_separable<{tiles},{steps}>", rows, 64, 256, shared, parts, resident)
             found.append((rounds * resident * (steps * tiles + 4), one))
     return [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
+
+
+def few_shared(tiles: int, steps: int, channels: int, parts: int) -> int:
+    """Bytes of few.cu's `Places`."""
+    slices, staged = -(-channels // 64), -(-channels // 32) if steps > 4 else 0
+    return tiles * 16 * (4 * 68 * 4 + slices * 128) + -(-slices // parts) * 1280 + 272 + staged * 4096
 
 
 CHAINS = {1: ((80, 1, 4, 3, 4), (40, 2, 6, 3, 3)), 2: ((40, 2, 4, 2, 4),)}

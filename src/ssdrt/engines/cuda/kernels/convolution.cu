@@ -296,6 +296,7 @@ __global__ void __launch_bounds__(256, 2) few_pixels(const __grid_constant__ Con
   }
 #if __CUDA_ARCH__ >= 900
   // Keeps this block's shared memory until the others have read it; no memory is ordered by it.
+  __syncwarp();
   if (p.parts > 1) asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 #endif
 }

@@ -1,11 +1,10 @@
 // A depthwise 3x3 and the 1x1 behind it as one kernel, for few pixels (sm_90).
 //
-// A cluster makes TILES * 16 pixels x 64 channels of each of its blocks. Every block computes the depthwise sums of a share
-// of the channels, slices of 64, and sends them to all; then each has all of A in shared memory, and its columns of B in
-// registers (of many channels in shared memory, too), which it fetched before the kernel ahead of it had ended. The 8 warps
-// are 2 halves of the columns x 4 shares of K. Weights lie as convolution.cu describes.
+// A cluster, of two blocks or more, makes TILES * 16 pixels x 64 channels of each of its blocks. Every block computes the
+// depthwise sums of a share of the channels, slices of 64, and sends them to all; then each has all of A in shared memory,
+// and its columns of B in registers (of many channels in shared memory, too), which it fetched before the kernel ahead of it
+// had ended. The 8 warps are 2 halves of the columns x 4 shares of K. Weights lie as convolution.cu describes.
 #include "hopper.cuh"
-#include "sums.cuh"
 
 struct Few {
   const half_t* source;
@@ -13,16 +12,26 @@ struct Few {
   const half_t* depthwise_bias;
   const uint4* weights;
   const float* bias;
-  const half_t* residual;  // or null
   half_t* target;
-  long long source_image, target_image, residual_image;
+  long long source_image, target_image;
   int pixels, columns, steps, slices, chunks;  // output pixels of the batch; 32, 64 and 8 channels
   int height, width, source_stride, stride_y, stride_x, pad_y, pad_x;
-  int target_stride, residual_stride, residual_width, residual_shift;
-  int packed_columns, column_tiles, parts;  // column tiles of a whole cluster; blocks of a cluster
-  uint32 depthwise_low, depthwise_high;     // limits of the depthwise sums, twice each
-  Finish finish;
+  int target_stride, packed_columns, column_tiles, parts;  // column tiles of a whole cluster; blocks of a cluster
+  uint32 depthwise_low, depthwise_high, low, high;         // limits of the depthwise sums and of the others, twice each
   Divider of_image, of_row, of_tile;
+};
+
+// Where everything lies in shared memory; few_shared() in tactics.py is its size.
+template <int TILES, int STEPS>
+struct Places {
+  static constexpr bool STAGED = STEPS > 4;  // B in shared memory: with less registers the block starts while others run
+  static constexpr int ROWS = TILES * 16, SLICE = ROWS * 128, PITCH = 68;  // floats of a row of partial sums
+  static constexpr int WINDOW = 10 * 128;                                  // of a slice: nine weights and the bias
+  int a, windows, bias, full, there, b, size;  // partial sums [4][ROWS][PITCH] come first; full and there are barriers
+
+  constexpr __device__ Places(int steps, int slices, int parts)
+      : a(4 * ROWS * PITCH * 4), windows(a + slices * SLICE), bias(windows + ((slices - 1) / parts + 1) * WINDOW),
+        full(bias + 256), there(full + 8), b(full + 16), size(b + (STAGED ? steps * 4096 : 0)) {}
 };
 
 // The two halves of a barrier of the whole cluster, which orders no memory.
@@ -42,21 +51,22 @@ DEVICE void send(uint32 place, const uint4& v, uint32 barrier, int rank) {
       "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(barrier), "r"(rank) : "memory");
 }
 
-// TILES: of 16 pixels; STEPS: of 32 channels, of a warp; PLAIN: a sum ends with nothing but limits.
-template <int TILES, int STEPS, bool PLAIN>
+// TILES: of 16 pixels; STEPS: of 32 channels, of a warp.
+template <int TILES, int STEPS>
 __global__ void __launch_bounds__(256, 2) few_separable(const __grid_constant__ Few p) {
   static_assert(TILES == 1 || TILES == 2, "a pass of the 256 threads makes 8 chunks of 32 pixels, of one slice or of two");
-  constexpr bool STAGED = STEPS > 4;  // B in shared memory: with less registers the block starts while others run
-  constexpr int ROWS = TILES * 16, SLICE = ROWS * 128, PITCH = 68;  // floats of a row of partial sums
+  using Here = Places<TILES, STEPS>;
+  constexpr bool STAGED = Here::STAGED;
+  constexpr int ROWS = Here::ROWS, SLICE = Here::SLICE, PITCH = Here::PITCH, WINDOW = Here::WINDOW;
   extern __shared__ __align__(128) uint8 memory[];
   float* partial = (float*)memory;  // [4][ROWS][PITCH]
-  const uint32 a = shared_address(memory) + 4 * ROWS * PITCH * 4, windows = a + p.slices * SLICE;
+  const Here places(p.steps, p.slices, p.parts);
+  const uint32 begin = shared_address(memory), a = begin + places.a, windows = begin + places.windows, bias = begin + places.bias;
+  const uint32 full = begin + places.full, there = begin + places.there, b = begin + places.b;
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5, g = lane >> 2, t = lane & 3;
-  const int rank = p.parts > 1 ? cluster_rank() : 0, tile = blockIdx.x / p.parts;
+  const int rank = cluster_rank(), tile = blockIdx.x / p.parts;
   const int row_tile = quotient(tile, p.of_tile), column_tile = (tile - row_tile * p.column_tiles) * p.parts + rank;
   const int own = rank < p.slices ? (p.slices - 1 - rank) / p.parts + 1 : 0;  // slices that this block makes
-  const uint32 bias = windows + ((p.slices - 1) / p.parts + 1) * 1280, full = bias + 256, there = full + 8;
-  const uint32 b = full + 16;  // where it is staged
   let_later_kernels_start();
 
   // Before the wait: weights, which no kernel writes, and everything that can be known.
@@ -111,10 +121,8 @@ __global__ void __launch_bounds__(256, 2) few_separable(const __grid_constant__ 
   asm volatile("" : "+l"(start), "+r"(inside), "+r"(gap), "+r"(line));  // or the compiler leaves it for behind the wait
   wait_for_groups<0>();
   __syncthreads();
-  if (p.parts > 1) {  // every block's barrier is there
-    cluster_arrive();
-    cluster_wait();
-  }
+  cluster_arrive();  // every block's barrier is there
+  cluster_wait();
   wait_for_earlier_kernels();
 
 #pragma unroll 1
@@ -127,25 +135,18 @@ __global__ void __launch_bounds__(256, 2) few_separable(const __grid_constant__ 
       for (int k = 0; k < 9; k++)
         if (inside >> k & 1) v[k] = load16(from + k / 3 * line + k % 3 * gap);
     }
-    const uint32 window = windows + q * 1280 + chunk * 16;
+    const uint32 window = windows + q * WINDOW + chunk * 16;
     uint4 sum = shared16(window + 9 * 128);
 #pragma unroll
     for (int k = 0; k < 9; k++) multiply_add(sum, shared16(window + k * 128), v[k]);
     sum = limited(sum, p.depthwise_low, p.depthwise_high);
     if (!exists) sum = make_uint4(0, 0, 0, 0);
-    if (p.parts == 1) shared16(at + slice * SLICE, sum);
-    else
 #pragma unroll 1
-      for (int other = 0; other < p.parts; other++) send(at + slice * SLICE, sum, full, (rank + other) & (p.parts - 1));
+    for (int other = 0; other < p.parts; other++) send(at + slice * SLICE, sum, full, (rank + other) & (p.parts - 1));
   }
-  if (p.parts > 1) {
-    wait(full, 0);
-    __syncwarp();
-    cluster_arrive();  // what was sent to this block is there; nobody leaves before all say so
-  } else {
-    __syncthreads();
-  }
-
+  wait(full, 0);
+  __syncwarp();
+  cluster_arrive();  // what was sent to this block is there; nobody leaves before all say so
   if (STAGED && makes) {
     wait(there, 0);
     __syncwarp();
@@ -200,13 +201,9 @@ __global__ void __launch_bounds__(256, 2) few_separable(const __grid_constant__ 
     }
     const float4 &low = side ? second : first, &high = side ? first : second;
     float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    if (row_tile * ROWS + row < p.pixels && column < p.columns) {
-      if (PLAIN)
-        store16(p.target + image * p.target_image + (long long)place * p.target_stride + column,
-                limited(packed(values), pack(p.finish.low, p.finish.low), pack(p.finish.high, p.finish.high)));
-      else
-        finish_sums(p, values, pixel, column);
-    }
+    if (row_tile * ROWS + row < p.pixels && column < p.columns)
+      store16(p.target + image * p.target_image + (long long)place * p.target_stride + column, limited(packed(values), p.low, p.high));
   }
-  if (p.parts > 1) cluster_wait();
+  __syncwarp();
+  cluster_wait();
 }
