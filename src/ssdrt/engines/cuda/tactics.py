@@ -255,8 +255,8 @@ def _few_separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
     for tiles in (1, 2):
         rows, steps = 16 * tiles, -(-slices // 2)
         blocks = -(-pixels // rows) * -(-columns // (64 * parts)) * parts
-        shared = few_shared(tiles, steps, channels, parts)
-        resident = 2 if 2 * (shared + 1024) <= device.shared else 1
+        shared = few_shared(tiles, slices, parts)
+        resident = 2 if steps <= 4 and 2 * (shared + 1024) <= device.shared else 1
         rounds = -(-blocks // (device.processors * resident))
         if shared <= device.shared and rounds <= 3:
             one = Tactic(f"few_separable<{tiles},{steps}>", rows, 64, 256, shared, parts, resident)
@@ -264,10 +264,9 @@ def _few_separable(step: Separable, batch: int, device: Device) -> list[Tactic]:
     return [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
 
 
-def few_shared(tiles: int, steps: int, channels: int, parts: int) -> int:
+def few_shared(tiles: int, slices: int, parts: int) -> int:
     """Bytes of few.cu's `Places`."""
-    slices, staged = -(-channels // 64), -(-channels // 32) if steps > 4 else 0
-    return tiles * 16 * (4 * 68 * 4 + slices * 128) + -(-slices // parts) * 1280 + 272 + staged * 4096
+    return tiles * 16 * (4 * 68 * 4 + slices * 128) + -(-slices // parts) * 1280 + 272
 
 
 CHAINS = {1: ((80, 1, 4, 3, 4), (40, 2, 6, 3, 3)), 2: ((40, 2, 4, 2, 4),)}

@@ -2,8 +2,8 @@
 //
 // A cluster, of two blocks or more, makes TILES * 16 pixels x 64 channels of each of its blocks. Every block computes the
 // depthwise sums of a share of the channels, slices of 64, and sends them to all; then each has all of A in shared memory,
-// and its columns of B in registers (of many channels in shared memory, too), which it fetched before the kernel ahead of it
-// had ended. The 8 warps are 2 halves of the columns x 4 shares of K. Weights lie as convolution.cu describes.
+// and its columns of B in registers, which it fetched before the kernel ahead of it had ended. The 8 warps are 2 halves of the
+// columns x 4 shares of K. Weights lie as convolution.cu describes.
 #include "hopper.cuh"
 
 struct Few {
@@ -22,16 +22,15 @@ struct Few {
 };
 
 // Where everything lies in shared memory; few_shared() in tactics.py is its size.
-template <int TILES, int STEPS>
+template <int TILES>
 struct Places {
-  static constexpr bool STAGED = STEPS > 4;  // B in shared memory: with less registers the block starts while others run
   static constexpr int ROWS = TILES * 16, SLICE = ROWS * 128, PITCH = 68;  // floats of a row of partial sums
   static constexpr int WINDOW = 10 * 128;                                  // of a slice: nine weights and the bias
-  int a, windows, bias, full, there, b, size;  // partial sums [4][ROWS][PITCH] come first; full and there are barriers
+  int a, windows, bias, full, size;  // partial sums [4][ROWS][PITCH] come first; full is a barrier
 
-  constexpr __device__ Places(int steps, int slices, int parts)
+  constexpr __device__ Places(int slices, int parts)
       : a(4 * ROWS * PITCH * 4), windows(a + slices * SLICE), bias(windows + ((slices - 1) / parts + 1) * WINDOW),
-        full(bias + 256), there(full + 8), b(full + 16), size(b + (STAGED ? steps * 4096 : 0)) {}
+        full(bias + 256), size(full + 16) {}
 };
 
 // The two halves of a barrier of the whole cluster, which orders no memory.
@@ -51,18 +50,17 @@ DEVICE void send(uint32 place, const uint4& v, uint32 barrier, int rank) {
       "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(barrier), "r"(rank) : "memory");
 }
 
-// TILES: of 16 pixels; STEPS: of 32 channels, of a warp.
+// TILES: of 16 pixels; STEPS: of 32 channels, of a warp. B of many channels leaves room for one block of a multiprocessor.
 template <int TILES, int STEPS>
-__global__ void __launch_bounds__(256, 2) few_separable(const __grid_constant__ Few p) {
+__global__ void __launch_bounds__(256, STEPS > 4 ? 1 : 2) few_separable(const __grid_constant__ Few p) {
   static_assert(TILES == 1 || TILES == 2, "a pass of the 256 threads makes 8 chunks of 32 pixels, of one slice or of two");
-  using Here = Places<TILES, STEPS>;
-  constexpr bool STAGED = Here::STAGED;
+  using Here = Places<TILES>;
   constexpr int ROWS = Here::ROWS, SLICE = Here::SLICE, PITCH = Here::PITCH, WINDOW = Here::WINDOW;
   extern __shared__ __align__(128) uint8 memory[];
   float* partial = (float*)memory;  // [4][ROWS][PITCH]
-  const Here places(p.steps, p.slices, p.parts);
-  const uint32 begin = shared_address(memory), a = begin + places.a, windows = begin + places.windows, bias = begin + places.bias;
-  const uint32 full = begin + places.full, there = begin + places.there, b = begin + places.b;
+  const Here places(p.slices, p.parts);
+  const uint32 begin = shared_address(memory), a = begin + places.a, windows = begin + places.windows;
+  const uint32 bias = begin + places.bias, full = begin + places.full;
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5, g = lane >> 2, t = lane & 3;
   const int rank = cluster_rank(), tile = blockIdx.x / p.parts;
   const int row_tile = quotient(tile, p.of_tile), column_tile = (tile - row_tile * p.column_tiles) * p.parts + rank;
@@ -84,23 +82,18 @@ __global__ void __launch_bounds__(256, 2) few_separable(const __grid_constant__ 
   const int half = warp & 1, quarter = warp >> 1;
   const bool makes = column_tile * 64 + half * 32 < p.columns;
   const uint4* weights = p.weights + ((long long)column_tile * 64 + half * 32 + g) * 4 + (t ^ ((g >> 1) & 3));
-  uint4 right[STAGED ? 1 : STEPS][4];
+  uint4 right[STEPS][4];
 #pragma unroll
-  for (int s = 0; s < (STAGED ? 0 : STEPS); s++)
+  for (int s = 0; s < STEPS; s++)
 #pragma unroll
     for (int n = 0; n < 4; n++) {
       right[s][n] = make_uint4(0, 0, 0, 0);
       if (makes && quarter + 4 * s < p.steps) right[s][n] = weights[(long long)(quarter + 4 * s) * p.packed_columns * 4 + n * 32];
     }
   if (thread == 0) {
-    barrier_init(full, 1), barrier_init(there, 1);
+    barrier_init(full, 1);
     barriers_are_ready();
     arrive_expecting(full, p.slices * SLICE);
-    if (STAGED && makes) {
-      const uint8* from = (const uint8*)p.weights + column_tile * 4096;
-      arrive_expecting(there, p.steps * 4096);
-      for (int step = 0; step < p.steps; step++) bulk_copy(b + step * 4096, from + (long long)step * p.packed_columns * 64, 4096, there);
-    }
   }
   // The window of this thread's pixel: where it begins, and which of its 9 places are inside.
   const int chunk = thread & 7, row = (thread >> 3) & (ROWS - 1);
@@ -147,10 +140,6 @@ __global__ void __launch_bounds__(256, 2) few_separable(const __grid_constant__ 
   wait(full, 0);
   __syncwarp();
   cluster_arrive();  // what was sent to this block is there; nobody leaves before all say so
-  if (STAGED && makes) {
-    wait(there, 0);
-    __syncwarp();
-  }
   float sums[TILES][4][4];
 #pragma unroll
   for (int m = 0; m < TILES; m++)
@@ -160,13 +149,7 @@ __global__ void __launch_bounds__(256, 2) few_separable(const __grid_constant__ 
       for (int e = 0; e < 4; e++) sums[m][n][e] = 0.f;
 #pragma unroll
   for (int s = 0; s < STEPS; s++) {
-    if (STAGED && (!makes || quarter + 4 * s >= p.steps)) break;
     const int step = min(quarter + 4 * s, p.steps - 1);  // behind the last one, B is zero
-    if (STAGED) {
-#pragma unroll
-      for (int n = 0; n < 4; n++) right[0][n] = shared16(b + step * 4096 + (half * 32 + n * 8 + g) * 64 + ((t ^ ((g >> 1) & 3)) << 4));
-    }
-    const uint4(&columns)[4] = right[STAGED ? 0 : s];
     const uint32 from = a + (step >> 1) * SLICE + g * 128 + ((((step & 1) * 4 + t) ^ ((g & 1) << 2)) << 4);
 #pragma unroll
     for (int m = 0; m < TILES; m++) {
@@ -174,9 +157,9 @@ __global__ void __launch_bounds__(256, 2) few_separable(const __grid_constant__ 
       const uint4 low = shared16(from + m * 2048), high = shared16(from + m * 2048 + 1024);
       const uint32 a0[4] = {low.x, high.x, low.y, high.y}, a1[4] = {low.z, high.z, low.w, high.w};
 #pragma unroll
-      for (int n = 0; n < 4; n++) multiply(sums[m][n], a0, columns[n].x, columns[n].y);
+      for (int n = 0; n < 4; n++) multiply(sums[m][n], a0, right[s][n].x, right[s][n].y);
 #pragma unroll
-      for (int n = 0; n < 4; n++) multiply(sums[m][n], a1, columns[n].z, columns[n].w);
+      for (int n = 0; n < 4; n++) multiply(sums[m][n], a1, right[s][n].z, right[s][n].w);
     }
   }
 #pragma unroll
