@@ -25,14 +25,18 @@ def test_every_stream_calls_until_the_time_is_over(streams):
     assert sum(times) <= streams * elapsed
 
 
-def test_table_and_file(ssdrt, tmp_path):
-    code, out, err = ssdrt("bench", GRAPH, "--engine", "null", "--seconds", "0.05", "--json", tmp_path / "bench.json")
+@pytest.mark.parametrize("batch", [1, 3])
+def test_table_and_file(ssdrt, tmp_path, batch):
+    words = ("--engine", "null", "--seconds", "0.05", "--batch", batch)
+    code, out, err = ssdrt("bench", GRAPH, *words, "--json", tmp_path / "bench.json")
     assert (code, err) == (0, "")
     record = json.loads((tmp_path / "bench.json").read_text())
     streams = sorted({1, available_processors()})
     expected = [(what, number) for number in streams for what in ("network", "end to end")]
     assert [(one["what"], one["streams"]) for one in record["series"]] == expected
+    assert record["batch"] == batch
     for one in record["series"]:
+        assert one["pictures"] % batch == 0
         latencies = [one["latency_ms"][word] for word in ("min", "median", "p90", "p95", "p99", "max")]
         assert latencies == sorted(latencies)
         assert f"{one['throughput']:.1f} pictures/s" in out

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssdrt.cli.options import add_model, seconds, words
+from ssdrt.cli.options import add_model, positive, seconds, words
 from ssdrt.cli.table import table
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ WORDS = ("min", "mean", *PERCENTILES, "max")
 @dataclass(frozen=True)
 class Measurement:
     """One series. what: "network" (pixels of the network's size to raw boxes and scores) or "end to end" (resizing and
-    NMS too); streams: pictures under way at once; throughput in pictures a second; latency_ms by name, of a picture."""
+    NMS too); streams: calls under way at once; pictures in all; throughput in them a second; latency_ms by name, of a
+    call, which is a picture or a batch."""
 
     engine: str
     precision: str
@@ -48,10 +49,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=seconds, default=5.0, metavar="S", help="of each of the four series (default: 5)"
     )
+    parser.add_argument("--batch", type=positive, default=1, metavar="N", help="pictures in a call (default: 1)")
     parser.add_argument("--json", metavar="FILE", help="write the numbers to a file as well")
     parser.epilog = (
-        "Series: the network alone, and end to end (resize, network, NMS), first one picture at a time, then with a "
-        "stream a processor. Reading and decoding files is part of none."
+        "Series: the network alone, and end to end (resize, network, NMS), first one call at a time, then with a "
+        "stream a processor. GPUs need batches to be fast, and tensorrt a plan for them. Reading and decoding files is "
+        "part of none."
     )
 
 
@@ -69,37 +72,40 @@ def run(args: Namespace) -> int:
     found: list[Measurement] = []
     for engine in args.engine:
         for precision in args.precision:
-            series = list(_measure(prepare(args.model, engine, precision), picture, args.seconds))
+            series = list(_measure(prepare(args.model, engine, precision), picture, args.seconds, args.batch))
             print(f"\n{series[0].engine} {series[0].precision}\n{_report(series)}", flush=True)
             found += series
     if args.json:
-        record = {"ssdrt": __version__, "processor": processor(), "model": args.model, "seconds": args.seconds}
+        what = {"model": args.model, "seconds": args.seconds, "batch": args.batch}
+        record = {"ssdrt": __version__, "processor": processor(), **what}
         with whole_file(Path(args.json)) as file:
             file.write(json.dumps({**record, "series": [asdict(one) for one in found]}, indent=1).encode() + b"\n")
     return 0
 
 
-def _measure(preparation: Preparation, picture: NDArray[np.uint8], seconds: float) -> Iterator[Measurement]:
-    """Network and end to end, first one picture at a time, then with a stream a processor."""
+def _measure(preparation: Preparation, picture: NDArray[np.uint8], seconds: float, batch: int) -> Iterator[Measurement]:
+    """Network and end to end, first one call at a time, then with a stream a processor."""
+    import numpy as np
+
     from ssdrt.detector import SCORE, available_processors
-    from ssdrt.pipeline import detect_picture, graph_parameters
+    from ssdrt.pipeline import detect_pictures, graph_parameters
     from ssdrt.preprocess import network_size, to_network
 
     bundle = preparation.bundle
     resizer = bundle.model.preprocessing.resizer.value
     parameters = replace(graph_parameters(bundle.model), score_threshold=SCORE)
     height, width = picture.shape[:2]
-    pixels = to_network(picture, resizer)[None]
+    pixels = np.repeat(to_network(picture, resizer)[None], batch, axis=0)
     for streams in sorted({1, available_processors()}):
         model, engine = preparation.load(network_size(resizer, height, width), (height, width), streams)
         calls: dict[str, Callable[[], object]] = {
             "network": partial(engine.infer, pixels),
-            "end to end": partial(detect_picture, model, engine, picture, parameters, model.labels.value),
+            "end to end": partial(detect_pictures, model, engine, [picture] * batch, parameters, model.labels.value),
         }
         for what, call in calls.items():
             times, elapsed = time_calls(call, streams, seconds)
-            throughput, latency = len(times) / elapsed, latency_words(times)
-            yield Measurement(bundle.engine, bundle.precision, what, streams, len(times), throughput, latency)
+            pictures, latency = len(times) * batch, latency_words(times)
+            yield Measurement(bundle.engine, bundle.precision, what, streams, pictures, pictures / elapsed, latency)
         engine.close()
 
 
