@@ -1,20 +1,27 @@
 """`Detector`: the API people import, on the demo graph and picture."""
 
+import io
+import os
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import ssdrt
+import ssdrt.detector
 from build import demo_file
 from ssdrt.demo import demo_picture
 from ssdrt.detector import MAX_SIZES, Detector, in_order
+from ssdrt.engines import reference
 from ssdrt.engines.null import NullEngine
 from ssdrt.engines.reference import ReferenceEngine
 from ssdrt.errors import EngineError, LabelError, SourceError, SsdrtError
 from ssdrt.model import LabelMap
 from ssdrt.postprocess import decode_boxes, non_max_suppression
 from ssdrt.preprocess import clip_window, to_network
+from ssdrt.sources import open_source
+from ssdrt.sources.photo import decode_photo
 from surgery import keep_aspect_ratio
 
 NAMES = LabelMap({1: "red", 2: "green", 3: "blue"})
@@ -196,3 +203,51 @@ def test_in_order_reads_only_a_little_ahead_and_stops_with_its_reader():
     assert [next(results) for _ in range(3)] == [0, 1, 4]
     results.close()
     assert len(taken) < 10
+
+
+class StandIn:
+    """Decodes on the processor what a GPU would: some files, the others it leaves alone."""
+
+    def decode(self, files, max_pixels):
+        self.calls = [*getattr(self, "calls", []), len(files)]
+        return [self._decode(file, max_pixels) for file in files]
+
+    def _decode(self, file, max_pixels):
+        if not file.startswith(b"\xff\xd8"):
+            return None
+        pixels = decode_photo(io.BytesIO(file), "")
+        return pixels if pixels.shape[0] * pixels.shape[1] <= max_pixels else None
+
+    def fetch(self, picture):
+        return picture
+
+
+def test_files_that_a_gpu_decodes_give_what_items_give(detector, tmp_path, monkeypatch):
+    for index in range(9):
+        picture = Image.fromarray(np.roll(demo_picture(), 40 * index, axis=1)[: 300 + 10 * index])
+        picture.save(tmp_path / f"{index}.{'png' if index % 3 == 1 else 'jpg'}")
+    (tmp_path / "4b.jpg").write_bytes(b"no picture")
+    (tmp_path / "5b.jpg").touch()
+    names = [str(tmp_path / name) for name in sorted(os.listdir(tmp_path))]
+    usual, *others = (open_source(*names).items for _ in range(3))
+    (tmp_path / "5b.jpg").unlink()
+    usual = list(detector.detect_items(usual))
+    made = []
+    monkeypatch.setattr(reference, "decoder", lambda: made.append(StandIn()) or made[-1], raising=False)
+    monkeypatch.setattr(ssdrt.detector, "AT_ONCE", 4)
+    for items, most in zip(others, (1 << 30, 480 * 340), strict=True):
+        outcomes = list(detector.detect_files(items, most))
+        assert [one.item.source for one in outcomes] == [one.item.source for one in usual]
+        assert [str(one.error) for one in outcomes] == [str(one.error) for one in usual]
+        for one, wanted in zip(outcomes, usual, strict=True):
+            if wanted.error is None:
+                assert same(one.found, wanted.found)
+                assert np.array_equal(one.frame.image, wanted.frame.image)
+                assert (one.frame.source, one.frame.index, one.frame.time) == (wanted.frame.source, 0, None)
+    assert [sorted(one.calls) for one in made] == [[3, 4, 4]] * 2
+    assert list(detector.detect_files(iter(()), 1)) == []
+
+
+def test_an_engine_without_a_decoder_says_which_one_has_it(detector):
+    with pytest.raises(EngineError, match="are for engine cuda"):
+        next(detector.detect_files(iter(()), 1))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
-from ssdrt.engines.base import Engine, ResidentEngine, does_detect
+from ssdrt.engines.base import Decoder, Engine, ResidentEngine, does_detect, open_decoder
 from ssdrt.errors import EngineError, LabelError, SsdrtError
 from ssdrt.labels import read_labels
 from ssdrt.model import LabelMap, Pair, SsdModel
@@ -36,6 +37,9 @@ EXTRA = 1
 """Worker threads beyond one a processor: while one waits for the network another decodes (1.1 times the pictures/s of
 none extra on 2 processors, and no less than two extra)."""
 
+AT_ONCE = 64
+"""Files that a GPU decodes in one call."""
+
 MAX_SIZES = 8
 """Network sizes held at once, for graphs whose input size depends on the picture."""
 
@@ -47,6 +51,19 @@ class Readable(Protocol):
 
     def read(self) -> Any:
         """An object whose `image` is (height, width, 3) uint8 RGB; or SourceError."""
+        ...
+
+
+class File(Readable, Protocol):
+    """Something that may be a file and nothing else, as `sources` give it."""
+
+    @property
+    def file(self) -> str | None:
+        """Its path, or None."""
+        ...
+
+    def frame(self, image: Image) -> Any:
+        """What `read` gives, with pixels that someone else decoded."""
         ...
 
 
@@ -193,8 +210,9 @@ class Detector:
         -------
         what `detect` gives for each, in their order.
         """
-        chosen = self._options(**options)
-        pictures = [as_rgb(image) for image in images_rgb]
+        return self._detect_batch([as_rgb(image) for image in images_rgb], self._options(**options))
+
+    def _detect_batch(self, pictures: Sequence[Any], chosen: NmsParameters) -> list[Detections]:
         resizer = self._preparation.bundle.model.preprocessing.resizer.value
         alike: dict[Pair, list[int]] = {}
         for index, picture in enumerate(pictures):
@@ -261,15 +279,46 @@ class Detector:
         chosen = self._options(**options)
         streams = self.streams
 
-        def work(item: Readable) -> Outcome:
-            frame = None
-            try:
-                frame = item.read()
-                return Outcome(item, frame, self._detect(frame.image, chosen, streams))
-            except SsdrtError as error:
-                return Outcome(item, frame, error=error)
+        yield from in_order(lambda item: self._outcome(item, chosen, streams), items, streams + EXTRA)
 
-        yield from in_order(work, items, streams + EXTRA)
+    def detect_files(self, items: Iterable[File], max_pixels: int, **options: Any) -> Iterator[Outcome]:
+        """`detect_items` for a GPU that decodes JPEG files, too: AT_ONCE are decoded there and detected in at once.
+
+        Other files, and JPEGs that it leaves alone, are read as by `detect_items`. Its pixels are not quite those of
+        Pillow (docs/cuda.md).
+
+        Parameters
+        ----------
+        items: what `ssdrt.sources.open_source` gives.
+        max_pixels: width * height of the largest picture that the GPU decodes.
+        options: as for `detect`.
+
+        Raises
+        ------
+        EngineError: the engine takes no such pictures, or what decodes is not installed.
+        """
+        chosen, decoder = self._options(**options), open_decoder(self.engine)
+        with ThreadPoolExecutor(self.streams, thread_name_prefix="ssdrt-read") as readers:
+
+            def work(group: Sequence[File]) -> list[Outcome]:
+                return self._detect_group(group, decoder, max_pixels, readers, chosen)
+
+            for outcomes in in_order(work, in_groups(items, AT_ONCE), 2):  # one decodes, one detects
+                yield from outcomes
+
+    def _detect_group(
+        self, group: Sequence[File], decoder: Decoder, max_pixels: int, readers: ThreadPoolExecutor,
+        chosen: NmsParameters,
+    ) -> list[Outcome]:  # fmt: skip
+        outcomes: list[Outcome | None] = [None] * len(group)
+        decoded = decoder.decode(list(readers.map(_bytes_of, group)), max_pixels)
+        there = [index for index, picture in enumerate(decoded) if picture is not None]
+        pictures = [decoded[index] for index in there]
+        for index, picture, found in zip(there, pictures, self._detect_batch(pictures, chosen), strict=True):
+            outcomes[index] = Outcome(group[index], group[index].frame(decoder.fetch(picture)), found)
+        rest = [item for item, one in zip(group, outcomes, strict=True) if one is None]
+        left = readers.map(lambda item: self._outcome(item, chosen, 1), rest)
+        return [next(left) if one is None else one for one in outcomes]
 
     @property
     def streams(self) -> int:
@@ -293,6 +342,14 @@ class Detector:
         self.close()
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _outcome(self, item: Readable, options: NmsParameters, streams: int) -> Outcome:
+        frame = None
+        try:
+            frame = item.read()
+            return Outcome(item, frame, self._detect(frame.image, options, streams))
+        except SsdrtError as error:
+            return Outcome(item, frame, error=error)
 
     def _detect(self, image: Image, options: NmsParameters, streams: int) -> Detections:
         height, width = image.shape[:2]
@@ -375,6 +432,23 @@ class Detector:
 def available_processors() -> int:
     """How many processors this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`, the last one perhaps shorter."""
+    rest = iter(items)
+    while group := list(islice(rest, size)):
+        yield group
+
+
+def _bytes_of(item: File) -> bytes:
+    """What is in the file; nothing if it cannot be read, which reading the item says better."""
+    if item.file is None or not os.path.isfile(item.file):
+        return b""
+    try:
+        return Path(item.file).read_bytes()
+    except OSError:
+        return b""
 
 
 def in_order(function: Callable[[Any], T], items: Iterable[Any], workers: int) -> Iterator[T]:

@@ -76,7 +76,8 @@ def detect_pictures(
     Parameters
     ----------
     model: for the input size that its resizer makes of these pictures.
-    images_rgb: (height, width, 3) uint8 each.
+    images_rgb: (height, width, 3) uint8 each; of those that lie on a GPU, for engines that take them, only the shape is
+        looked at here.
     """
     if does_detect(engine):
         found = engine.detect(images_rgb, parameters)

@@ -211,3 +211,16 @@ def test_analysis_options_that_cannot_be(ssdrt, option, value, problem):
 def test_segments_of_a_video(ssdrt, clip, tmp_path):
     assert ssdrt(*DETECT, clip, "-o", tmp_path / "out.mp4", "--segment", "1s", *REFERENCE)[0] == 0
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out_000.mp4", "out_001.mp4", "out_002.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (REFERENCE, "pictures decoded on the GPU are for engine cuda (--engine cuda), not for reference"),
+        (("--show", *REFERENCE), "--decode gpu is for files"),
+    ],
+)
+def test_decoding_on_the_gpu_where_it_cannot_be(ssdrt, options, problem):
+    code, _, err = ssdrt(*DETECT, "photo.png", "--decode", "gpu", *options)
+    assert code == 1
+    assert problem in err

@@ -25,7 +25,7 @@ def test_capsules_say_where_pictures_are(versioned):
     [
         np.zeros((4, 5, 6, 3), np.int8),
         np.zeros((4, 5, 6, 3), np.float32),
-        np.zeros((5, 6, 3), np.uint8),
+        np.zeros((5, 6), np.uint8),
         np.zeros((4, 0, 6, 3), np.uint8),
         np.zeros((4, 5, 6, 4), np.uint8)[..., :3],
         np.zeros((4, 5, 12, 3), np.uint8)[:, :, ::2],
@@ -42,6 +42,12 @@ def test_arrays_of_the_wanted_dtype_are_taken():
     assert resident.pictures_of(on_gpu(pictures), 0, 0, StandInDriver(), "float32").size == (4, 5, 6)
     with pytest.raises(EngineError, match=r"must be .* float32 in C order, not \(4, 5, 6, 3\) uint8"):
         resident.pictures_of(on_gpu(pictures.astype(np.uint8)), 0, 0, StandInDriver(), "float32")
+
+
+def test_a_single_picture_is_taken():
+    picture = np.zeros((5, 6, 3), np.uint8)
+    assert resident.pictures_of(on_gpu(picture), 0, 0, StandInDriver()).size == (1, 5, 6)
+    assert resident.pictures_of(Shown((5, 6, 3), (18, 3, 1)), 0, 0, StandInDriver()).size == (1, 5, 6)
 
 
 def test_other_places_are_refused():

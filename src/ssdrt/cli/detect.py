@@ -52,6 +52,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--labels", metavar="FILE", help="names of the classes: .pbtxt, .txt or .json")
     parser.add_argument("--max-pixels", type=positive, metavar="N", help="decode pictures of up to N pixels")
+    parser.add_argument(
+        "--decode", choices=("cpu", "gpu"), default="cpu", help="where JPEG files are decoded; gpu is for --engine cuda"
+    )
     add_live(parser)
     add_viewing(parser)
     add_analysis(parser)
@@ -64,6 +67,8 @@ def run(args: Namespace) -> int:
     from ssdrt.progress import progress
 
     streams = streams_of(args)
+    if args.decode == "gpu" and (streams or args.show or args.web):
+        raise SourceError("--decode gpu is for files of which many are decoded at once; leave it out here")
     if streams:
         return detect_live(args, streams)
     if args.show or args.web:
@@ -78,7 +83,7 @@ def run(args: Namespace) -> int:
         sinks += open_outputs(args, detector.labels, stack)
         stack.callback(ignore_signals)
         begin = time.perf_counter()
-        outcomes = stack.enter_context(closing(_outcomes(detector, source, analytics.widen(options))))
+        outcomes = stack.enter_context(closing(_outcomes(args, detector, source, analytics.widen(options))))
         advance = stack.enter_context(progress("detecting", source.length, quiet=on_screen))
         done, failed = _write_all(outcomes, partial(analytics, options=options), sinks, advance)
     if not args.quiet:
@@ -99,8 +104,15 @@ def detect_options(args: Namespace, detector: Detector) -> dict[str, Any]:
     }
 
 
-def _outcomes(detector: Detector, source: Source, options: dict[str, Any]) -> Generator[Outcome, None, None]:
+def _outcomes(
+    args: Namespace, detector: Detector, source: Source, options: dict[str, Any]
+) -> Generator[Outcome, None, None]:
     """The results in order. A single picture gets all cores, and what fails there is the failure of the run."""
+    from ssdrt.sources.base import MAX_PIXELS
+
+    if args.decode == "gpu":
+        yield from detector.detect_files(source.items, args.max_pixels or MAX_PIXELS, **options)
+        return
     if source.length != 1:
         yield from detector.detect_items(source.items, **options)
         return

@@ -14,8 +14,9 @@ An engine module `engines/NAME.py` has these five functions, and imports its lib
 It may also have OPTIONS, the names that `build` takes as options (without it, none); AUTO, those of its precisions
 that "auto" compares (without it, all); ASKED, further precisions, which need options and are taken by name only;
 `untried() -> str | None`: why "auto" leaves it here, though it can run; `fits(plan) -> bool`: whether a plan of
-another fingerprint runs here all the same (without it, none does); and `describe(model, plan)`, for `ssdrt inspect`:
-(facts by name, rows of a table of what the plan runs, the headings first), on any machine.
+another fingerprint runs here all the same (without it, none does); `describe(model, plan)`, for `ssdrt inspect`:
+(facts by name, rows of a table of what the plan runs, the headings first), on any machine; and `decoder() -> Decoder`:
+what decodes JPEG files where its engines' `detect` takes them from.
 
 The `Engine` that `load` gives runs the network; one that can go on from there is a `DetectingEngine`, with `detect`.
 """
@@ -107,6 +108,19 @@ def does_detect(engine: object) -> TypeGuard[DetectingEngine]:
     return hasattr(engine, "detect")
 
 
+class Decoder(Protocol):
+    """What decodes JPEG files into pictures that lie on a GPU. Any number of threads may use one."""
+
+    def decode(self, files: Sequence[bytes], max_pixels: int) -> list[Any | None]:
+        """Pictures that an engine's `detect` takes, each with its `shape` (height, width, 3), RGB and upright; None for
+        what is left to those who decode on the processor, larger pictures than `max_pixels` among it."""
+        ...
+
+    def fetch(self, picture: Any) -> NDArray[np.uint8]:
+        """A copy of such a picture in this machine's memory."""
+        ...
+
+
 class EngineModule(Protocol):
     """The functions of an engine module, as this module's docstring lists them."""
 
@@ -139,6 +153,19 @@ def engine_module(name: str) -> EngineModule:
     if name not in engine_names():
         raise EngineError(f"there is no engine {name!r}; the engines are: auto, {', '.join(engine_names())}")
     return cast("EngineModule", importlib.import_module(f"ssdrt.engines.{name}"))
+
+
+def open_decoder(name: str) -> Decoder:
+    """What decodes JPEG files for an engine, on its GPU.
+
+    Raises
+    ------
+    EngineError: the engine does not take pictures from there, or what decodes is not installed or does not run here.
+    """
+    make: Callable[[], Decoder] | None = getattr(engine_module(name), "decoder", None)
+    if make is None:
+        raise EngineError(f"pictures decoded on the GPU are for engine cuda (--engine cuda), not for {name}")
+    return make()
 
 
 def pick_engine(name: str, precision: str = "auto") -> str:

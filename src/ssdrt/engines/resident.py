@@ -66,7 +66,7 @@ def is_resident(pixels: Any) -> bool:
 
 
 def pictures_of(pixels: Any, stream: int, gpu: int, driver: Any, dtype: str = "uint8") -> Pictures:
-    """Where pictures of another library lie, (b, height, width, 3) of `dtype`.
+    """Where pictures of another library lie, (b, height, width, 3) of `dtype`; or one, (height, width, 3).
 
     Parameters
     ----------
@@ -95,10 +95,10 @@ def pictures_of(pixels: Any, stream: int, gpu: int, driver: Any, dtype: str = "u
             "machine"
         )
     shape, kind, address = tuple(about["shape"]), np.dtype(about["typestr"]), about["data"][0]
-    _check(shape, kind.name, dtype, _is_dense(shape, about.get("strides"), kind.itemsize))
-    if shape[0]:
+    size = _size(shape, kind.name, dtype, _is_dense(shape, about.get("strides"), kind.itemsize))
+    if size[0]:
         _check_address(driver, address, gpu)
-    return Pictures(address, shape[:3], pixels, about.get("stream") or 0)
+    return Pictures(address, size, pixels, about.get("stream") or 0)
 
 
 def _of_capsule(capsule: Any, gpu: int, dtype: str) -> Pictures:
@@ -121,8 +121,8 @@ def _of_capsule(capsule: Any, gpu: int, dtype: str) -> Pictures:
     shape = tuple(tensor.shape[: tensor.ndim])
     dense = _is_dense(shape, tensor.strides[: tensor.ndim] if tensor.strides else None, 1)
     kind = KINDS.get((tensor.code, tensor.bits), f"type {tensor.code} of {tensor.bits} bits")
-    _check(shape, kind, dtype, dense and tensor.lanes == 1)
-    return Pictures((tensor.data or 0) + tensor.byte_offset, shape[:3], capsule)
+    size = _size(shape, kind, dtype, dense and tensor.lanes == 1)
+    return Pictures((tensor.data or 0) + tensor.byte_offset, size, capsule)
 
 
 def _check_device(device: int, index: int, gpu: int) -> None:
@@ -156,7 +156,9 @@ def _is_dense(shape: tuple[int, ...], strides: Sequence[int] | None, step: int) 
     return True
 
 
-def _check(shape: tuple[int, ...], kind: str, dtype: str, dense: bool) -> None:
-    if len(shape) != 4 or shape[3] != 3 or 0 in shape[1:] or kind != dtype or not dense:
+def _size(shape: tuple[int, ...], kind: str, dtype: str, dense: bool) -> tuple[int, int, int]:
+    """Pictures, height and width."""
+    if len(shape) not in (3, 4) or shape[-1] != 3 or 0 in shape[-3:] or kind != dtype or not dense:
         found = f"{shape} {kind}" + ("" if dense else " in another order")
         raise EngineError(f"pictures on the GPU must be (b, height, width, 3) {dtype} in C order, not {found}")
+    return shape[0] if len(shape) == 4 else 1, shape[-3], shape[-2]

@@ -83,7 +83,7 @@ def _items(names: Sequence[Name], max_pixels: int) -> Iterator[Item]:
         elif _is_video(name):
             yield from _video_items(name, _reader().read_video(name, max_pixels))
         else:
-            yield Item(name, 0, None, partial(read_photo, name, max_pixels))
+            yield Item(name, 0, None, partial(read_photo, name, max_pixels), name)
 
 
 def _video_items(path: str, items: Iterator[Item]) -> Iterator[Item]:

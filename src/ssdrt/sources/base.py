@@ -38,12 +38,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class Item:
-    """A frame before it is decoded; `read` may run in any thread, and items of one source at once."""
+    """A frame before it is decoded; `read` may run in any thread, and items of one source at once.
+
+    file: its path, where all of this file is one photo and `decode` does no more than decode it.
+    """
 
     source: str
     index: int
     time: float | None
     decode: Callable[[], Pixels]
+    file: str | None = None
 
     def read(self) -> Frame:
         """Do the work.
@@ -52,7 +56,11 @@ class Item:
         ------
         SourceError: this item cannot be decoded; the items after it can.
         """
-        return Frame(self.decode(), self.source, self.index, self.time)
+        return self.frame(self.decode())
+
+    def frame(self, image: Pixels) -> Frame:
+        """The frame, of pixels that someone else decoded."""
+        return Frame(image, self.source, self.index, self.time)
 
 
 @dataclass(frozen=True)

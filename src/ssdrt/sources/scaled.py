@@ -27,7 +27,7 @@ def scaled(source: Source, size: Size, max_pixels: int = MAX_PIXELS) -> Source:
 
 def _items(items: Iterator[Item], size: Size) -> Iterator[Item]:
     for item in items:
-        yield replace(item, decode=partial(_decode, item, size))
+        yield replace(item, decode=partial(_decode, item, size), file=None)
 
 
 def _decode(item: Item, size: Size) -> Pixels:

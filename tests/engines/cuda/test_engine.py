@@ -192,6 +192,18 @@ def test_threads_keep_the_context_that_they_had(engine):
         assert len(set(contexts()) - {0}) == 1
 
 
+def test_pictures_of_several_sizes_on_the_gpu_go_in_one_call(engine):
+    parameters = replace(graph_parameters(engine.model), score_threshold=0.05)
+    images = [*pictures(300, 7), *np.random.default_rng(8).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)]
+    resident = [OnGpu(engine, image) for image in images[:-3]] + [OnGpu(engine, np.stack(images[-3:]))]
+    found = engine.detect(resident, parameters)
+    for one, wanted in zip(found, engine.detect(images, parameters), strict=True):
+        for value, other in zip(one, wanted, strict=True):
+            np.testing.assert_array_equal(value, other)
+    for one in resident:
+        one.memory.free()
+
+
 def test_pictures_of_torch_are_waited_for(engine):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     if not torch.cuda.is_available():

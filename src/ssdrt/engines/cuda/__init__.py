@@ -20,6 +20,7 @@ from ssdrt.model import SsdModel
 from ssdrt.progress import progress
 
 if TYPE_CHECKING:
+    from ssdrt.engines.cuda.jpeg import JpegDecoder
     from ssdrt.engines.cuda.plan import Plan
     from ssdrt.engines.cuda.runtime import CudaEngine
 
@@ -66,6 +67,18 @@ def untried() -> str | None:
     if device.generation == RUN_ON:
         return "its newest kernels have run one by one on an H200, not yet all together for minutes"
     return f"its kernels have not been run on {gpu.name} ({device.architecture}), only on compute capability 9.0"
+
+
+def decoder() -> JpegDecoder:
+    """What decodes JPEG files on the first GPU.
+
+    Raises
+    ------
+    EngineError: it is not installed, or does not run here.
+    """
+    from ssdrt.engines.cuda.jpeg import JpegDecoder
+
+    return JpegDecoder()
 
 
 def build(model: SsdModel, precision: str, device: int = 0) -> bytes:

@@ -108,6 +108,8 @@ class CudaEngine:
         ------
         EngineError: the engine was closed, or the GPU failed.
         """
+        if images_rgb and not isinstance(images_rgb[0], np.ndarray):
+            return self.detect_on_gpu(images_rgb, parameters)
         if not self._on_gpu(parameters):
             return [self._on_host(image, parameters) for image in images_rgb]
         found: list[Found | None] = []
@@ -125,7 +127,8 @@ class CudaEngine:
         Parameters
         ----------
         pixels: (b, height, width, 3) uint8, C order, RGB, any size, of a library that shows them by DLPack or
-            `__cuda_array_interface__` (PyTorch, CuPy, JAX, Numba); or a DLPack capsule, which is not used up.
+            `__cuda_array_interface__` (PyTorch, CuPy, JAX, Numba); or a DLPack capsule, which is not used up. A list of
+            such, or of single pictures (height, width, 3), may hold any sizes: all go in one launch.
 
         Raises
         ------
@@ -136,16 +139,19 @@ class CudaEngine:
             raise EngineError("this suppression or resizing is not done on the GPU; give `detect` the pictures")
         found: list[Found | None] = []
         with self._lane() as lane:
-            pictures = resident.pictures_of(pixels, int(lane.stream.handle), self.gpu.index, self.gpu.driver)
-            if pictures.written_in:
-                checked(self.gpu.driver.cuStreamSynchronize(self.gpu.driver.CUstream(pictures.written_in)))
-            count, height, width = pictures.size
-            table = [(pictures.address + 3 * height * width * index, height, width) for index in range(count)]
-            for start in range(0, count, BATCHES[-1]):
+            driver, stream, table = self.gpu.driver, int(lane.stream.handle), []
+            several = pixels if isinstance(pixels, (list, tuple)) else (pixels,)
+            held = [resident.pictures_of(one, stream, self.gpu.index, driver) for one in several]
+            for written_in in {one.written_in for one in held if one.written_in}:
+                checked(driver.cuStreamSynchronize(driver.CUstream(written_in)))
+            for pictures in held:
+                count, height, width = pictures.size
+                table += [(pictures.address + 3 * height * width * index, height, width) for index in range(count)]
+            for start in range(0, len(table), BATCHES[-1]):
                 found += lane.detect_resident(table[start : start + BATCHES[-1]], parameters)
             lane.stream.wait()  # whoever owns the pictures may write others over them now
             results = []
-            for (address, *_), one in zip(table, found, strict=True):
+            for (address, height, width), one in zip(table, found, strict=True):
                 if one is None:
                     image = np.empty((height, width, 3), np.uint8)
                     checked(self.gpu.driver.cuMemcpyDtoH(image.ctypes.data, address, image.nbytes))
