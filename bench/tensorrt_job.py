@@ -14,6 +14,7 @@ import functools
 import io
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from tensorrt_list import JOBS, Job
 
 FLOOR = 0.05
 ALLOWED = {"fp32": (1.0, 2e-3), "fp16": (2.0, 0.01), "int8": (8.0, 0.1)}  # pixels, score
+WHOLE = "SSDRT_BENCH_WHOLE"  # set: jobs that try convolutions in float16 alone try everything
 SHARE = {"fp32": 0.99, "fp16": 0.97, "int8": 0.0}  # of the detections of graphs with seeded weights
 
 
@@ -95,11 +97,11 @@ class Worker:
 
         options = {"tactics": self.tactics, **self.job.options}
         if self.job.cache:
-            options["timing_cache"] = str(self.folder / f"timing{JOBS.index(self.job)}.cache")
-        if self.job.scores_alone:
+            options["timing_cache"] = str(self.folder / f"{self.job.cache}.timing.cache")
+        if self.job.tail == "scores":
             builder.candidate_count = lambda _model, _options: 0
-        if self.job.half:
-            builder._Network = half(builder._Network)
+        if self.job.half and not os.environ.get(WHOLE):
+            builder._Network, builder._config = half(builder._Network), without_tf32(builder._config)
             options["flags"] = ("PREFER_PRECISION_CONSTRAINTS",)
         words = {
             "step": "build",
@@ -117,7 +119,9 @@ class Worker:
             plan = build_plan(find_library(), model, self.job.precision, BuildOptions(**options))
             seconds = time.monotonic() - start
             if self.job.keep and not label:
-                (self.folder / "plans" / f"{self.job.keep}.plan").write_bytes(plan)
+                place = self.folder / "plans" / f"{self.job.keep}.plan"
+                place.with_suffix(".part").write_bytes(plan)
+                place.with_suffix(".part").replace(place)
             self.say(**words, seconds=round(seconds, 2), megabytes=round(len(plan) / 1e6, 1))
             engine = load_engine(model, plan, 2)
             checked = time.monotonic()
@@ -140,6 +144,17 @@ def half(network: Any) -> Any:
                     layer.precision = library.api.float16
 
     return Half
+
+
+def without_tf32(config: Any) -> Any:
+    """`builder._config` whose builder tries no TF32 kernels for what is not in float16."""
+
+    def configured(library: Any, *words: Any) -> Any:
+        made = config(library, *words)
+        made.clear_flag(library.api.BuilderFlag.TF32)
+        return made
+
+    return configured
 
 
 def measured_scales(model: Any, pixels: Any) -> dict[str, float]:
@@ -314,7 +329,8 @@ def inspect(worker: Worker, engine: Any) -> None:
 
     inspector = engine.engine.create_engine_inspector()
     text = inspector.get_engine_information(find_library().api.LayerInformationFormat.JSON)
-    (worker.folder / f"inspector {worker.job.title}.json").write_text(text)
+    (worker.folder / "inspector").mkdir(exist_ok=True)
+    (worker.folder / "inspector" / f"{worker.job.title}.json").write_text(text)
     layers = read_layers(text)
     types = Counter(output.split()[-1] for layer in layers for output in layer.outputs)
     worker.say(
@@ -334,47 +350,15 @@ def again(worker: Worker, engine: Any) -> None:
 
 def commands(worker: Worker, _engine: Any) -> None:
     """What a user types: build, inspect, detect, eval, and plans that do not belong here."""
-    from PIL import Image
-
-    folder = worker.folder / "commands"
-    folder.mkdir()
-    graph, photo = folder / "model.pb", folder / "photo.png"
-    graph.write_bytes(worker.graph)
-    Image.fromarray(next(iter(worker.photos.values()))).save(photo)
+    folder, graph, photo = _places(worker)
     for precision, batch in (("fp32", "1:4:8"), ("fp16", "4")):  # the second fills up what has fewer pictures
         ours, bare = folder / f"{precision}.ssdrt", folder / f"{precision}.engine"
-        typed(
-            worker,
-            "build",
-            graph,
-            "--engine",
-            "tensorrt",
-            "--precision",
-            precision,
-            "--level",
-            "0",
-            "--batch",
-            batch,
-            "-o",
-            ours,
-            "--save-plan",
-            bare,
-        )
+        _build(worker, graph, precision, "--batch", batch, "-o", ours, "--save-plan", bare)
         typed(worker, "detect", ours, photo, "--score", "0.3")
         typed(worker, "detect", bare, photo, "--score", "0.3")
     typed(worker, "inspect", folder / "fp16.engine")
-    coco = ["--annotations", worker.coco / "instances.json", "--images", worker.coco / "images", "--engine", "tensorrt"]
     for precision in ("fp32", "fp16"):
-        typed(
-            worker,
-            "eval",
-            folder / f"{precision}.ssdrt",
-            *coco,
-            "--precision",
-            precision,
-            "-o",
-            folder / f"eval-{precision}",
-        )
+        _evaluate(worker, folder, precision)
     plan = (folder / "fp16.engine").read_bytes()
     side = (folder / "fp16.engine.ssdrt").read_bytes()
     middle = len(plan) // 2
@@ -395,22 +379,39 @@ def commands(worker: Worker, _engine: Any) -> None:
     cut = folder / "cut.ssdrt"
     cut.write_bytes((folder / "fp16.ssdrt").read_bytes()[:-1000])
     typed(worker, "detect", cut, photo)
-    typed(
-        worker,
-        "build",
-        graph,
-        "--engine",
-        "tensorrt",
-        "--precision",
-        "fp16",
-        "--level",
-        "0",
-        "--workspace",
-        "1",
-        "-o",
-        folder / "small.ssdrt",
-    )
+
+
+def rest(worker: Worker, _engine: Any) -> None:
+    """More commands: one build after the other."""
+    folder, graph, photo = _places(worker)
+    _build(worker, graph, "fp16", "--batch", "64", "--workspace", "1", "-o", folder / "small.ssdrt")
+    _build(worker, graph, "fp16", "-o", folder / "fp16.ssdrt")
+    _evaluate(worker, folder, "fp16")
+    _build(worker, graph, "fp32", "--portable", "-o", folder / "portable.ssdrt")
+    typed(worker, "detect", folder / "portable.ssdrt", photo, "--score", "0.3")
     typed(worker, "detect", folder / "fp16.ssdrt", photo, "--engine", "tensorrt", "--precision", "tf32")
+
+
+def _places(worker: Worker) -> tuple[Path, Path, Path]:
+    """The folder that the files of commands are in, the graph and a photo."""
+    from PIL import Image
+
+    folder = worker.folder / "commands"
+    folder.mkdir(exist_ok=True)
+    graph, photo = folder / "model.pb", folder / "photo.png"
+    graph.write_bytes(worker.graph)
+    Image.fromarray(next(iter(worker.photos.values()))).save(photo)
+    return folder, graph, photo
+
+
+def _build(worker: Worker, graph: Path, precision: str, *more: Any) -> None:
+    typed(worker, "build", graph, "--engine", "tensorrt", "--precision", precision, "--level", "0", *more)
+
+
+def _evaluate(worker: Worker, folder: Path, precision: str) -> None:
+    coco = ["--annotations", worker.coco / "instances.json", "--images", worker.coco / "images", "--engine", "tensorrt"]
+    words = ("--precision", precision, "-o", folder / f"eval-{precision}")
+    typed(worker, "eval", folder / f"{precision}.ssdrt", *coco, *words)
 
 
 def typed(worker: Worker, *words: Any) -> None:
@@ -429,9 +430,13 @@ def typed(worker: Worker, *words: Any) -> None:
         typed=" ".join(("ssdrt", *told)),
         status=status,
         seconds=round(time.monotonic() - start, 1),
-        out=out.getvalue()[-1800:],
+        out=_ends(out.getvalue(), 600, 1400),
         err=err.getvalue()[-1200:],
     )
+
+
+def _ends(text: str, first: int, last: int) -> str:
+    return text if len(text) <= first + last else f"{text[:first]} ... {text[-last:]}"
 
 
 def self_test(worker: Worker, _engine: Any) -> None:
@@ -456,16 +461,15 @@ def _network_inputs(worker: Worker) -> list[Any]:
 
 STEPS = {
     step.__name__: step
-    for step in (equality, candidates, threads, inspect, again, commands, self_test, serialize_portable)
+    for step in (equality, candidates, threads, inspect, again, commands, rest, self_test, serialize_portable)
 }
 
 
 def run(models: Path, coco: Path, folder: Path, number: int, tactics: tuple[str, ...]) -> None:
     """Build what the job wants, then its steps."""
-    everything = 5  # what TensorRT calls verbose: where a build's time goes
     logging.basicConfig(
         filename=folder / "logs" / f"{number:02}.txt",
-        level=everything if JOBS[number].cache else logging.INFO,
+        level=logging.INFO,
         format="%(relativeCreated)d %(message)s",
     )
     from ssdrt.engines import tensorrt

@@ -14,8 +14,8 @@ V2, INCEPTION = "ssd_mobilenet_v2_90_od2019", "ssd_inception_v2_90_od2019"
 class Job:
     """A build and the steps (functions of tensorrt_job.py) on it; without options, steps that build for themselves.
 
-    keep: under which name its plan is kept, and timed once all is quiet. cache: whether the timing cache is used.
-    scores_alone: the plan ends with the scores. half: its convolutions are tried in float16 alone.
+    keep: under which name its plan is kept, and timed once all is quiet. cache: the timing cache's name, "" for none.
+    tail: "scores": the plan ends there. half: convolutions are tried in float16 alone.
     """
 
     title: str
@@ -24,8 +24,8 @@ class Job:
     options: dict[str, Any]
     steps: tuple[str, ...] = ()
     keep: str = ""
-    cache: bool = False
-    scores_alone: bool = False
+    cache: str = ""
+    tail: str = ""
     half: bool = False
 
 
@@ -41,7 +41,7 @@ class _Fixed:
         return {"batch": (self.batch,) * 3, "pixels": "uint8", "level": self.level, **self.more}
 
 
-def _timed(graph: str, short: str, fixed: _Fixed, steps: tuple[str, ...] = (), cache: bool = False) -> Job:
+def _timed(graph: str, short: str, fixed: _Fixed, steps: tuple[str, ...] = (), cache: str = "") -> Job:
     title = f"{short} batch {fixed.batch} level {fixed.level}"
     return Job(title, graph, "fp16", fixed.options(), steps, f"{short}_b{fixed.batch}_l{fixed.level}", cache)
 
@@ -52,7 +52,7 @@ def _equal(graph: str, precision: str, *more: str) -> Job:
 
 
 JOBS: tuple[Job, ...] = (
-    _timed(V1, "v1", _Fixed(1, 3), ("inspect", "again"), cache=True),
+    _timed(V1, "v1", _Fixed(1, 3), ("inspect", "again"), cache="v1_b1_l3"),
     _timed(COCO, "coco", _Fixed(1, 3)),
     _timed(V1, "v1", _Fixed(64, 3)),
     _timed(V1, "v1", _Fixed(256, 3)),
@@ -75,27 +75,45 @@ JOBS: tuple[Job, ...] = (
     _equal(SSDLITE, "fp16"),
     _equal(INCEPTION, "fp32"),
     _equal(INCEPTION, "fp16"),
-    Job("small, timing cache", SSDLITE, "fp16", {"batch": (1, 1, 1), "level": 1}, ("again",), cache=True),
+    Job("small, timing cache", SSDLITE, "fp16", {"batch": (1, 1, 1), "level": 1}, ("again",), cache="small"),
     _timed(INCEPTION, "inception", _Fixed(64, 2)),
     _timed(V2, "v2", _Fixed(64, 2)),
     _timed("ssdlite_mobilenet_v2_90_od2019", "ssdlite", _Fixed(64, 2)),
     _timed("ssdlite_mobilenet_v3_small_320_90_od2020", "v3small", _Fixed(64, 2)),
     _timed("ssd_mobilenet_v2_fpnlite_256_od2020", "fpnlite", _Fixed(64, 2)),
     Job("doctor", COCO, "", {}, ("self_test",)),
-    _timed(V1, "v1", _Fixed(1, 1), ("again",), cache=True),
+    _timed(V1, "v1", _Fixed(1, 1), ("again",), cache="v1_b1_l1"),
     _timed(V1, "v1", _Fixed(256, 1)),
     _timed(V1, "v1", _Fixed(64, 1)),
     _timed(COCO, "coco", _Fixed(1, 1)),
     Job("commands", COCO, "", {}, ("commands",)),
     _equal(COCO, "int8", "inspect"),
-    Job(
-        "v1 batch 256 level 2, scores alone",
-        V1,
-        "fp16",
-        _Fixed(256, 2).options(),
-        ("inspect",),
-        "v1_b256_l2_scores",
-        scores_alone=True,
-        half=True,
+    Job("refit", COCO, "fp16", {"batch": (1, 1, 1), "level": 0, "flags": ("REFIT",)}, ("equality",)),
+)
+
+
+def _l3(graph: str, short: str, batch: int, tail: str = "", half: bool = False) -> Job:
+    """A job at level 3; jobs of a network and batch share a timing cache."""
+    name = f"{short}_b{batch}_l3"
+    words = f", {tail}" * bool(tail) + ", half" * half
+    title = f"{short} batch {batch}, level 3{words}"
+    keep = name + f"_{tail}" * bool(tail)
+    return Job(title, graph, "fp16", _Fixed(batch, 3).options(), ("inspect",), keep, name, tail, half)
+
+
+JOBS += (
+    *(_l3(V1, "v1", batch, tail, half) for batch in (1, 64, 256) for tail in ("scores", "") for half in (False, True)),
+    *(_l3(COCO, "coco", 1, "", half) for half in (False, True)),
+    *(
+        _l3(graph, short, 64, "scores", half)
+        for graph, short in (
+            (V2, "v2"),
+            (INCEPTION, "inception"),
+            ("ssdlite_mobilenet_v2_90_od2019", "ssdlite"),
+            ("ssdlite_mobilenet_v3_small_320_90_od2020", "v3small"),
+            ("ssd_mobilenet_v2_fpnlite_256_od2020", "fpnlite"),
+        )
+        for half in (False, True)
     ),
+    Job("rest of the commands", COCO, "", {}, ("rest",)),
 )

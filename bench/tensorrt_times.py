@@ -4,10 +4,12 @@
 
 FOLDER/plans has the plans of bench/tensorrt_gpu.py, FOLDER/times.jsonl gets a line for each that has none there.
 
-bare plan: a CUDA graph of execute_async_v3 alone, launched and waited for. plan and copies: a CUDA graph of the copy of
-the pinned pictures, the plan, and the copy of the candidates. lane: our engine from pictures to candidates on the host,
-the pictures in its own pinned buffer (which no copy on the host precedes), in other pinned memory, or in ordinary
-memory. detect: from pictures to detections, our tail included.
+bare plan: a CUDA graph of execute_async_v3 alone, launched and waited for. plan and copies: a CUDA graph of the copy
+of the pinned pictures, the plan, and the copy of the candidates. mapped: a CUDA graph of the plan, which reads the
+pictures, or writes the candidates, where they lie on the host. lane: our engine from pictures to candidates on the
+host, the pictures in its own pinned buffer (which no copy on the host precedes), in other pinned memory, in ordinary
+memory, or on the GPU already. detect: from pictures to detections, our tail included. Of a plan that ends with the
+scores, the bare plan and the one with the pictures' copy.
 """
 
 from __future__ import annotations
@@ -67,10 +69,8 @@ def measure(model: Any, engine: Any, photos: list[Any], batch: int, seconds: flo
         lane.fetch(CANDIDATES)
         own = lane._host("image")[:batch]
         lane.take(elsewhere)
-        boxes, scores, indices = (one[0].copy() for one in lane.fetch(CANDIDATES))
-        work_of = lane._last
-        bare = device.capture(stream, lambda: work_of.context.execute_async_v3(int(stream)))
-        copies = work_of.graphs[True]
+        taken = [one[0].copy() for one in lane.fetch(CANDIDATES)]
+        bare, copies = (_graph(engine, lane, batch, how) for how in ("bare", "copies"))
 
         def replay(graph: Any) -> None:
             device.launch(graph, stream)
@@ -86,19 +86,49 @@ def measure(model: Any, engine: Any, photos: list[Any], batch: int, seconds: flo
             lane.fetch(CANDIDATES)
 
         assert np.array_equal(own[0], pictures[0])
+        repeats = 40 if batch == 1 else 4
         work: dict[str, Callable[[], object]] = {
             "bare plan": lambda: replay(bare),
             "plan and copies": lambda: replay(copies),
+        }
+        if not taken:
+            rounds = max(3, min(25, int(seconds / (_once(work) * repeats))))
+            table = in_turns(work, rounds, repeats)
+            return {
+                "table": table,
+                "per_second": round(batch / table["bare plan"]["median_us"] * 1e6),
+                "ends": "scores",
+            }
+        boxes, scores, indices = taken
+        address = device.allocate(elsewhere.nbytes)
+        device.to_device(address, elsewhere, stream)
+        device.synchronize(stream)
+
+        class OnGpu:
+            __cuda_array_interface__ = {  # noqa: RUF012
+                "shape": elsewhere.shape,
+                "typestr": "|u1",
+                "data": (address, True),
+                "version": 3,
+                "strides": None,
+            }
+
+        def from_gpu() -> None:
+            lane.take_from_gpu(lane.find(OnGpu()), slice(0, batch))
+            lane.fetch(CANDIDATES)
+
+        work |= {
+            "lane, pictures on the GPU": from_gpu,
             "lane, own pinned buffer": own_buffer,
             "lane, other pinned memory": lambda: through(elsewhere),
             "lane, ordinary memory": lambda: through(pictures),
         }
-        try:
-            mapped = _mapped(engine, lane, batch)
-            work["plan and copy in, outputs in mapped memory"] = lambda: replay(mapped)
-        except (AssertionError, EngineError) as error:  # an experiment; the rest is still to be timed
-            print(f"mapped memory: {error!r}", flush=True)
-        repeats = 40 if batch == 1 else 4
+        for name, how in (("copy in, outputs mapped", "outputs"), ("pictures and outputs mapped", "all")):
+            try:
+                mapped = _graph(engine, lane, batch, how)
+                work[name] = lambda graph=mapped: replay(graph)  # type: ignore[misc]
+            except (AssertionError, EngineError) as error:  # noqa: PERF203  the rest is still to be timed
+                print(f"{name}: {error!r}", flush=True)
         once = _once(work)
         table = in_turns(work, max(3, min(25, int(seconds * 0.5 / (once * repeats)))), repeats)
     work = {
@@ -114,10 +144,12 @@ def measure(model: Any, engine: Any, photos: list[Any], batch: int, seconds: flo
     once = _once(work)
     table |= in_turns(work, max(3, min(25, int(seconds * 0.5 / (once * repeats)))), repeats)
     reference = table["plan and copies"]["median_us"]
-    ratios = {name: round(one["median_us"] / reference, 3) for name, one in table.items() if name.startswith("lane")}
+    bare_alone = table["bare plan"]["median_us"]
+    lanes = {name: one["median_us"] for name, one in table.items() if "lane" in name or "mapped" in name}
     return {
         "table": table,
-        "lane over plan and copies": ratios,
+        "over plan and copies": {name: round(one / reference, 3) for name, one in lanes.items()},
+        "over bare plan": {name: round(one / bare_alone, 3) for name, one in lanes.items()},
         "shortages": engine.shortages,
         "per_second": {name: round(batch / one["median_us"] * 1e6) for name, one in table.items() if batch > 1},
         "above 0.3": int((scores > 0.3).sum()),
@@ -135,28 +167,36 @@ def _once(work: dict[str, Callable[[], object]]) -> float:
     return time.perf_counter() - start
 
 
-def _mapped(engine: Any, lane: Any, batch: int) -> Any:
-    """The plan with the candidates written to the host's memory by the GPU itself."""
-    device, stream = engine._device, lane._stream
+def _graph(engine: Any, lane: Any, batch: int, how: str) -> Any:
+    """The plan alone ("bare"), with its copies, with the candidates written to the host's memory by the GPU itself
+    ("outputs"), or also with the pictures read from there ("all")."""
+    from ssdrt.engines.tensorrt.runtime import _Block
+
+    device, stream, block = engine._device, lane._stream, _Block(engine._ports, batch)
     context = engine.engine.create_execution_context()
-    for name, address in lane._on_device.items():
+    host = device.pinned((lane._block_size,), np.dtype(np.uint8))
+    start = host.ctypes.data if how in ("outputs", "all") else lane._block
+    places = lane._on_device | {name: start + offset for name, offset in block.offsets.items()}
+    if how == "all":
+        places["image"] = lane._host("image").ctypes.data
+    for name, address in places.items():
         context.set_tensor_address(name, address)
-    block = device.pinned((lane._block_size,), np.dtype(np.uint8))
-    for name, offset in lane._last.block.offsets.items():
-        context.set_tensor_address(name, block.ctypes.data + offset)
     context.set_input_shape("image", (batch, *engine._ports["image"].shape))
 
     def put() -> None:
-        device.to_device(lane._on_device["image"], lane._host("image")[:batch], stream)
+        if how in ("copies", "outputs"):
+            device.to_device(lane._on_device["image"], lane._host("image")[:batch], stream)
         assert context.execute_async_v3(int(stream))
+        if how == "copies" and block.size:
+            device.to_host(host[: block.size], lane._block, stream)
 
     put()
     device.synchronize(stream)
     graph = device.capture(stream, put)
     device.launch(graph, stream)
     device.synchronize(stream)
-    found = lane._last.block.arrays(block)
-    assert all(np.array_equal(a, b) for a, b in zip(found, lane._last.found, strict=True))
+    if how != "bare":
+        assert all(np.array_equal(a, b) for a, b in zip(block.arrays(host), lane._last.found, strict=True))
     _KEPT.append(context)
     return graph
 
@@ -203,7 +243,7 @@ def run(models: Path, folder: Path, seconds: float) -> None:
             line: dict[str, Any] = {"plan": path.stem, "graph": entry["name"], "megabytes": round(len(data) / 1e6, 1)}
             try:
                 engine = load_engine(model, data, 1)
-                line |= measure(model, engine, photos, facts.batch[2], min(8.0, left / (len(plans) - number)))
+                line |= measure(model, engine, photos, facts.batch[2], min(5.0, left / (len(plans) - number)))
                 engine.close()
             except Exception as error:  # the others are still to be timed
                 line["failed"] = f"{type(error).__name__}: {error}"[:800]

@@ -232,6 +232,21 @@ def test_detect_is_infer_and_nms_whatever_the_parameters(changes, candidates):
     assert engine.shortages == 0 or candidates == 20 or "class_agnostic" in changes or "soft_nms_sigma" in changes
 
 
+def test_candidates_of_many_pictures_are_copied_and_those_of_few_are_not():
+    model, pictures = tiny_ssd(), [PHOTO] * 2
+    parameters = replace(graph_parameters(model), score_threshold=0.3)
+    few = stand_in_engine(model, candidates=540, batch=(2, 2, 2))
+    many = stand_in_engine(model, candidates=540, batch=(16, 16, 16))
+    for one, other in zip(few.detect(pictures, parameters), many.detect(pictures, parameters), strict=True):
+        for value, wanted in zip(one, other, strict=True):
+            np.testing.assert_array_equal(value, wanted)
+    copied = []
+    for engine in (few, many):
+        with engine._lane() as lane:
+            copied.append(lane._last.copied)
+    assert copied == [0, 16 * 540 * 24]
+
+
 def test_graphs_are_captured_once_a_batch_size():
     device = StandInDevice()
     engine = stand_in_engine(tiny_ssd(), device=device, batch=(1, 4, 8))

@@ -65,7 +65,7 @@ def build_onnx(
     if tail != "heads":
         write_scores(graph, model.score_converter)
     if tail == "candidates":
-        write_candidates(graph, model, candidates)
+        write_candidates(graph, model, candidates, opset)
     if tail == "detections":
         write_detections(graph, model)
     return graph.to_bytes(_outputs(model, tail, size, candidates), opset)
