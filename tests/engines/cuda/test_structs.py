@@ -60,7 +60,7 @@ def test_fields_lie_where_the_compiler_puts_them(file, monkeypatch):
             f'static_assert(sizeof(Weights<{a // 8}, {b // 8}, {c // 8}>) == {stem.weights_size(a, b, c)}, "Weights");'
             for a, b, c in ((32, 64, 128), (24, 48, 96), (8, 16, 32))
         ]
-    text = compiler.sources()
+    text = dict(compiler.sources())
     text["probe.cu"] = text[file] + "\n".join(lines) + "\n__global__ void probe() {}\n"
     monkeypatch.setattr(compiler, "sources", lambda: text)
     assert compiler.compile_kernels([("probe.cu", "probe")], "sm_90a")

@@ -29,6 +29,7 @@ class Code:
     cubin: bytes
 
 
+@functools.cache
 def sources() -> dict[str, str]:
     """File name -> text of the kernels."""
     folder = resources.files("ssdrt.engines.cuda") / "kernels"
