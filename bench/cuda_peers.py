@@ -1,14 +1,15 @@
 """Our engine and its peers on one card in one run, in turns: TensorRT, torch.compile, JAX.
 
     python bench/cuda_peers.py RESULT.json MODELS [--seconds 140] [--plans FOLDER --tensorrt "COMMAND"] [--rows 0,1,2]
-                               [--without KIND,...] [--tuned v1,...] [--at-once]
+                               [--without KIND,...] [--tuned v1,...] [--at-once | --warm]
 
 MODELS has graphs.json and unpack.py. Every contender is a process that gets ready and then measures a round each time
-it is told to, one at a time; what uses the GPU while getting ready takes a lock. Ours is tuned in the rows that are
-named, by default in all; its plans are kept for later runs of the same kernels. COMMAND starts a Python that has
-tensorrt and ssdrt; FOLDER has plans named ROW_bBATCH_*.plan, each of which takes part. A contender that cannot run, or
-is not ready in time, is said in its row. RESULT.json is written after every row. LATE contenders start once all rows
-are measured, and are then measured in turns with ours, if time is left; with --at-once they start with the others.
+it is told to, one at a time; what uses the GPU while getting ready takes a lock. Ours is tuned at the row's batch size
+in the rows that are named, by default in all; its plans are kept for later runs of the same kernels. COMMAND starts a
+Python that has tensorrt and ssdrt; FOLDER has plans named ROW_bBATCH_*.plan, each of which takes part. A contender that
+cannot run, or is not ready in time, is said in its row. RESULT.json is written after every row. LATE contenders start
+once all rows are measured, and are then measured in turns with ours, if time is left; with --at-once they start with
+the others. --warm compiles what ours and torch need, so that a later run finds it; nothing is measured.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,15 +79,25 @@ def main() -> None:
     parser.add_argument("--rows", default="")
     parser.add_argument("--without", default="")
     parser.add_argument("--at-once", action="store_true")
+    parser.add_argument("--warm", action="store_true")
     parser.add_argument("--tuned", default=",".join(sorted({row[0] for row in ROWS})))
     parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.contender:
         kind, graph, batch = args.contender
+        if args.warm and kind == "ssdrt":
+            warmed(args.models, graph, int(batch))
+            return
         serve(KINDS[kind](args.models, graph, int(batch), args.plans))
         return
     end = time.monotonic() + args.seconds
     rows = [ROWS[int(one)] for one in args.rows.split(",")] if args.rows else list(ROWS)
+    if args.warm:
+        for kind in ("ssdrt", "torch"):
+            with ThreadPoolExecutor(4) as pool:
+                for row, facts in zip(rows, pool.map(partial(warm, kind, args, end), rows), strict=True):
+                    print(json.dumps([kind, *row, facts]), flush=True)
+        return
     report = {"command": " ".join(sys.argv), "includes": INCLUDES, "host_to_host": HOST, "rows": []}
     started = [(row, start(row, args)) for row in rows]
     patience = end - 3 * len(started)  # for the rounds; nothing is measured while others get ready
@@ -140,8 +153,19 @@ def contender(kind: str, row: tuple[str, str, int], args: argparse.Namespace, pl
     """A process that gets ready."""
     python = shlex.split(args.tensorrt) if kind == "tensorrt" else [sys.executable]
     plans = ["--plans", str(plan)] if plan else []
+    plans += ["--warm"] if args.warm else []
     words = [str(args.result), str(args.models), *plans, "--contender", kind, row[1], str(row[2])]
     return Contender([*python, __file__, *words], tuned=row[0] in args.tuned.split(","))
+
+
+def warm(kind: str, args: argparse.Namespace, end: float, row: tuple[str, str, int]) -> dict:
+    """What a contender says once it is ready, or why it is not; it is ended then."""
+    if time.monotonic() > end:
+        return {"failed": "not begun"}
+    one = contender(kind, row, args)
+    facts = one.wait_until_ready(end)
+    one.end()
+    return facts
 
 
 def wait(contenders: dict, deadline: float) -> dict:
@@ -158,7 +182,11 @@ def measure(line: dict, alive: dict) -> None:
     samples: dict = {kind: {} for kind in alive}
     for _ in range(ROUNDS):
         for kind, one in alive.items():
-            for what, values in one.ask(20.0).items():
+            if "failed" in line[kind]:
+                continue
+            found = one.ask(20.0)
+            line[kind] |= {key: found.pop(key) for key in ("failed",) if key in found}
+            for what, values in found.items():
                 samples[kind].setdefault(what, []).extend(values)
     for kind, measured in samples.items():
         for what, values in measured.items():
@@ -188,14 +216,11 @@ class Contender:
         return self._line(max(0.5, deadline - time.monotonic()))
 
     def ask(self, seconds: float) -> dict:
-        """One round: what was measured -> microseconds."""
-        try:
+        """One round: what was measured -> microseconds; or why it was not."""
+        with suppress(BrokenPipeError):
             self._process.stdin.write(b"go\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            return {}
-        line = self._line(seconds)
-        return {} if "failed" in line else line
+        return self._line(seconds)
 
     def end(self) -> None:
         self._process.kill()
@@ -283,27 +308,30 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
     import cuda_engine
 
     from ssdrt.engines import cuda
-    from ssdrt.engines.cuda import compiler, tuner
+    from ssdrt.engines.cuda import compiler, runtime, tuner
     from ssdrt.engines.cuda.driver import Gpu
     from ssdrt.engines.cuda.planner import plan_network
+    from ssdrt.engines.cuda.tactics import choose
     from ssdrt.pipeline import graph_parameters
 
     kept_kernels()
     model, gpu = model_of(models, graph), Gpu()
     if wanted:
         model = cuda_engine.biased(model, wanted)
-    plan = plan_network(model)
+    plan, device = plan_network(model), gpu.device()
     tuned = not os.environ.get(cuda.UNTUNED)
-    kept = LOCK.with_name(f"ssdrt_peers_{compiler.digest()}_{graph}_{wanted}{'' if tuned else '_untuned'}")
-    if tuned and not kept.exists():  # compiled before the lock is taken
-        tuner.compiled(plan, tuner.choices_of(plan, gpu.device()), gpu.device())
+    tuner.BATCHES = (batch,)  # the others are not timed here
+    kept = LOCK.with_name(f"ssdrt_peers_{compiler.digest()}_{graph}_{batch}_{wanted}{'' if tuned else '_untuned'}")
     seconds = None
-    with gpu_alone():
-        if not kept.exists():
-            start = time.perf_counter()
-            measured = tuner.tune(gpu, plan, cuda.SECONDS, lambda _: None) if tuned else None
-            kept.write_bytes(cuda.build_for(model, gpu.device(), measured))
-            seconds = round(time.perf_counter() - start, 1)
+    if not kept.exists():
+        chosen = {size: choose(plan, size, device) for size in runtime.BATCHES}
+        if tuned:
+            tuner.compiled(plan, tuner.choices_of(plan, device), device)  # before the lock is taken
+            with gpu_alone():
+                start = time.perf_counter()
+                chosen |= tuner.tune(gpu, plan, cuda.SECONDS, lambda _: None)
+                seconds = round(time.perf_counter() - start, 1)
+        kept.write_bytes(cuda.build_for(model, device, chosen))
     engine = cuda.load(model, kept.read_bytes(), "fp16", 1)
     lane = engine._lanes[0]
     engine.gpu.enter()
@@ -325,7 +353,23 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
         return {**found, "host_us": host} if batch == 1 else found
 
     measure()
-    return {"candidates_above_0.3": count, "build_s": seconds, "tuned": tuned}, measure
+    return {"candidates_above_0.3": count, "tuning_s": seconds, "tuned": tuned}, measure
+
+
+def warmed(models: Path, graph: str, batch: int) -> None:
+    """The kernels of `ours`, compiled."""
+    from ssdrt.engines import cuda
+    from ssdrt.engines.cuda import tuner
+    from ssdrt.engines.cuda.driver import Gpu
+    from ssdrt.engines.cuda.planner import plan_network
+
+    kept_kernels()
+    tuner.BATCHES = (batch,)
+    model, device = model_of(models, graph), Gpu().device()
+    plan = plan_network(model)
+    tuner.compiled(plan, tuner.choices_of(plan, device), device)
+    cuda.build_for(model, device)
+    print('@{"ready": true}', flush=True)
 
 
 def torch_compiled(models: Path, graph: str, batch: int, _: Path | None, mode: str | None = None):
@@ -505,7 +549,7 @@ def tensorrt_plan(models: Path, graph: str, batch: int, plan: Path | None):
         device.synchronize(stream)
         return 1e6 * (time.perf_counter() - start) / times
 
-    def measure() -> dict:
+    def measure(_=(borrowed, engine)) -> dict:  # which must not go: they end with the lane's context
         found = {"us": [replay(bare, repeats) for _ in range(3)]}
         if batch == 1:
             found["host_us"] = [replay(copies, 1) for _ in range(100)]

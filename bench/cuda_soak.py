@@ -1,12 +1,12 @@
 """The cuda engine under load: mixed batch and picture sizes from 8 threads; nothing wrong, memory flat.
 
-    python bench/cuda_soak.py RESULT.json MODELS [--seconds 600] [--graph NAME] [--part load|end]
+    python bench/cuda_soak.py RESULT.json MODELS [--seconds 600] [--graph NAME] [--part load|end] [--stop FILE]
 
 Every call's detections must equal, bit for bit, those of the same call made alone before. Memory of the process, on the
 GPU (as nvidia-smi tells of it, whatever others take) and on the host, is read every few seconds; growth counts from a
-quarter of the time on, when all graphs have been recorded. At the end the GPU is filled up until a large batch has no
-room: that call fails with our error and a small one goes on; then a process of its own loses the GPU, which is said,
-too.
+quarter of the time on, when all graphs have been recorded. RESULT.json is written every few seconds, too; the load ends
+early when FILE is there. At the end the GPU is filled up until a large batch has no room: that call fails with our
+error and a small one goes on; then a process of its own loses the GPU, which is said, too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,8 @@ from ssdrt.errors import EngineError
 from ssdrt.pipeline import graph_parameters
 
 THREADS = 8
+PATIENCE = 30.0
+"""Seconds that a call may take to end once the time is up."""
 
 
 def main() -> None:
@@ -41,31 +44,54 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--graph", default="coco_ssd_mobilenet_v1_075_od2020")
     parser.add_argument("--part", choices=("load", "end"))
+    parser.add_argument("--stop", type=Path)
     args = parser.parse_args()
     model = model_of(args.models, args.graph)
+    say("building")
     plan = cuda.build(model, "fp16")
     parameters = replace(graph_parameters(model), score_threshold=0.05)
+    say("alone")
     engine, jobs = cuda.load(model, plan, "fp16", 4), made_jobs(model)
     wanted = [engine.detect(job, parameters) for job in jobs]
     report: dict = {"command": " ".join(sys.argv), "gpu": engine.gpu.name, "graph": args.graph}
+    report["kernels"] = "by rules of thumb" if os.environ.get(cuda.UNTUNED) else "measured"
     if args.part != "end":
-        report |= load(engine, parameters, jobs, wanted, args.seconds)
-        args.result.write_text(json.dumps(report, indent=1))
+        say("load")
+        for told in load(engine, parameters, jobs, wanted, args.seconds, args.stop):
+            write(args.result, report | told)
+        report |= told
+        if report["hanging"]:
+            os._exit(1)
     engine.close()
     if args.part != "load":
+        say("out of memory")
         report["out_of_memory"] = out_of_memory(cuda.load(model, plan, "fp16", 1), parameters, jobs, wanted)
+        write(args.result, report)
+        say("lost")
         report["lost"] = lost(args.models, args.graph)
-        args.result.write_text(json.dumps(report, indent=1))
+        write(args.result, report)
     print(json.dumps({key: value for key, value in report.items() if key != "memory_seconds_gpu_host"}))
 
 
-def load(engine, parameters, jobs: list, wanted: list, seconds: float) -> dict:
-    """Calls of all threads for so long, and what they took."""
-    end, wrong, calls, pictures = time.monotonic() + seconds, [], [0] * THREADS, [0] * THREADS
+def say(what: str) -> None:
+    print(time.strftime("%H:%M:%S"), what, flush=True)
+
+
+def write(path: Path, report: dict) -> None:
+    """Whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(report, indent=1))
+    part.replace(path)
+
+
+def load(engine, parameters, jobs: list, wanted: list, seconds: float, stop: Path | None = None) -> Iterator[dict]:
+    """Calls of all threads for so long; every few seconds, and at the end, what they took."""
+    begin, over, wrong = time.monotonic(), threading.Event(), []
+    calls, pictures = [0] * THREADS, [0] * THREADS
 
     def work(number: int) -> None:
         chosen = random.Random(number)
-        while time.monotonic() < end and not wrong:
+        while not over.is_set():
             index = chosen.randrange(len(jobs))
             try:
                 if not same(engine.detect(jobs[index], parameters), wanted[index]):
@@ -75,27 +101,36 @@ def load(engine, parameters, jobs: list, wanted: list, seconds: float) -> dict:
             calls[number] += 1
             pictures[number] += len(jobs[index])
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(THREADS)]
     for thread in threads:
         thread.start()
-    memory = []
-    while any(thread.is_alive() for thread in threads):
+    memory: list[list[float]] = []
+    while True:
+        passed = time.monotonic() - begin
+        if passed > seconds or wrong or (stop and stop.exists()):
+            over.set()
+            for thread in threads:
+                thread.join(max(0.0, PATIENCE - (time.monotonic() - begin - passed)))
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-        memory.append([round(seconds - (end - time.monotonic()), 1), on_gpu(engine), resident])
-        time.sleep(2)
-    steady = memory[len(memory) // 4 :]
-    return {
-        "seconds": seconds,
-        "threads": THREADS,
-        "lanes": len(engine._lanes),
-        "batches": sorted({len(job) for job in jobs}),
-        "calls": sum(calls),
-        "pictures": sum(pictures),
-        "wrong": wrong,
-        "gpu_growth_bytes": steady[-1][1] - steady[0][1],
-        "host_growth_bytes": steady[-1][2] - steady[0][2],
-        "memory_seconds_gpu_host": memory,
-    }
+        memory.append([round(passed, 1), on_gpu(engine), resident])
+        steady = memory[len(memory) // 4 :]
+        yield {
+            "seconds": round(passed, 1),
+            "ended": over.is_set(),
+            "hanging": sum(thread.is_alive() for thread in threads) if over.is_set() else 0,
+            "threads": THREADS,
+            "lanes": len(engine._lanes),
+            "batches": sorted({len(job) for job in jobs}),
+            "calls": sum(calls),
+            "pictures": sum(pictures),
+            "wrong": list(wrong),
+            "gpu_growth_bytes": steady[-1][1] - steady[0][1],
+            "host_growth_bytes": steady[-1][2] - steady[0][2],
+            "memory_seconds_gpu_host": memory,
+        }
+        if over.is_set():
+            return
+        over.wait(2)
 
 
 def on_gpu(engine) -> int:
