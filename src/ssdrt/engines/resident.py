@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from ctypes import c_int, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
@@ -94,11 +95,18 @@ def pictures_of(pixels: Any, stream: int, gpu: int, driver: Any, dtype: str = "u
             "these pictures are shown neither by DLPack nor by __cuda_array_interface__; give `detect` those of this "
             "machine"
         )
-    shape, kind, address = tuple(about["shape"]), np.dtype(about["typestr"]), about["data"][0]
-    size = _size(shape, kind.name, dtype, _is_dense(shape, about.get("strides"), kind.itemsize))
+    shape, (kind, step), address = tuple(about["shape"]), _kind(about["typestr"]), about["data"][0]
+    size = _size(shape, kind, dtype, _is_dense(shape, about.get("strides"), step))
     if size[0]:
         _check_address(driver, address, gpu)
     return Pictures(address, size, pixels, about.get("stream") or 0)
+
+
+@functools.lru_cache(maxsize=32)
+def _kind(text: str) -> tuple[str, int]:
+    """Name and bytes of a dtype; numpy makes the name anew each time."""
+    dtype = np.dtype(text)
+    return dtype.name, dtype.itemsize
 
 
 def _of_capsule(capsule: Any, gpu: int, dtype: str) -> Pictures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import queue
 import re
 import threading
@@ -69,7 +70,7 @@ class _Port:
 
     def size(self, batch: int) -> int:
         """Bytes of a batch."""
-        return batch * int(np.prod(self.shape)) * self.dtype.itemsize
+        return batch * math.prod(self.shape) * self.dtype.itemsize
 
 
 class TensorrtEngine:
@@ -284,6 +285,7 @@ class _Lane:
     ) -> None:
         self._library, self._device, self._engine, self._ports = library, device, engine, ports
         self._least, _, self.most = batch
+        self._kind = ports["image"].dtype.name  # which numpy makes anew each time
         self._block_size = _Block(ports, self.most).size
         self._on_device: dict[str, int] = {}
         with ExitStack() as undo:  # if there is no room for all of it
@@ -325,7 +327,7 @@ class _Lane:
     def find(self, pixels: Any) -> resident.Pictures:
         """Where on the GPU another library's pictures lie, once this stream may read them."""
         port = self._ports["image"]
-        there = resident.pictures_of(pixels, int(self._stream), 0, self._device.driver, port.dtype.name)
+        there = resident.pictures_of(pixels, int(self._stream), 0, self._device.driver, self._kind)
         if (*there.size[1:], 3) != port.shape:
             raise EngineError(
                 f"pictures on the GPU must be (b, {', '.join(map(str, port.shape))}) for this plan, not "
