@@ -3,15 +3,17 @@
     python bench/cuda_soak.py RESULT.json MODELS [--seconds 600] [--graph NAME] [--part load|end] [--stop FILE]
 
 Every call's detections must equal, bit for bit, those of the same call made alone before. Memory of the process, on the
-GPU (as nvidia-smi tells of it, whatever others take) and on the host, is read every few seconds; growth counts from a
-quarter of the time on, when all graphs have been recorded. RESULT.json is written every few seconds, too; the load ends
-early when FILE is there. At the end the GPU is filled up until a large batch has no room: that call fails with our
-error and a small one goes on; then a process of its own loses the GPU, which is said, too.
+GPU (as nvidia-smi tells of it, whatever others take, and what was asked for) and on the host, is read every few
+seconds; growth counts from a quarter of the time on, when all graphs have been recorded. RESULT.json is written every
+few seconds, too; the load ends early when FILE is there. At the end the GPU is filled up until a large batch has no
+room: that call fails with our error and a small one goes on; then a process of its own loses the GPU, which is said,
+too.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -70,7 +72,7 @@ def main() -> None:
         say("lost")
         report["lost"] = lost(args.models, args.graph)
         write(args.result, report)
-    print(json.dumps({key: value for key, value in report.items() if key != "memory_seconds_gpu_host"}))
+    print(json.dumps({key: value for key, value in report.items() if not key.startswith("memory_")}))
 
 
 def say(what: str) -> None:
@@ -112,7 +114,8 @@ def load(engine, parameters, jobs: list, wanted: list, seconds: float, stop: Pat
             for thread in threads:
                 thread.join(max(0.0, PATIENCE - (time.monotonic() - begin - passed)))
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-        memory.append([round(passed, 1), on_gpu(engine), resident])
+        taken, own = on_gpu(engine)
+        memory.append([round(passed, 1), taken, resident, asked_for()])
         steady = memory[len(memory) // 4 :]
         yield {
             "seconds": round(passed, 1),
@@ -125,22 +128,30 @@ def load(engine, parameters, jobs: list, wanted: list, seconds: float, stop: Pat
             "pictures": sum(pictures),
             "wrong": list(wrong),
             "gpu_growth_bytes": steady[-1][1] - steady[0][1],
+            "gpu_memory_of": "this process" if own else "all processes",
             "host_growth_bytes": steady[-1][2] - steady[0][2],
-            "memory_seconds_gpu_host": memory,
+            "asked_for_growth_bytes": steady[-1][3] - steady[0][3],
+            "memory_seconds_gpu_host_asked_for": memory,
         }
         if over.is_set():
             return
         over.wait(2)
 
 
-def on_gpu(engine) -> int:
-    """Bytes that this process has on the GPU; where nvidia-smi does not tell, that all have."""
+def on_gpu(engine) -> tuple[int, bool]:
+    """Bytes that this process has on the GPU, and True; where nvidia-smi does not tell, that all have, and False."""
     words = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
     with suppress(OSError, ValueError):
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         own = [line for line in done.stdout.splitlines() if line.split(",")[0].strip() == str(os.getpid())]
-        return int(own[0].split(",")[1]) << 20 if own else used(engine)
-    return used(engine)
+        if own:
+            return int(own[0].split(",")[1]) << 20, True
+    return used(engine), False
+
+
+def asked_for() -> int:
+    """Bytes on the GPU that our engines of this process have asked the driver for and not given back."""
+    return sum(one.size for one in gc.get_objects() if isinstance(one, DeviceMemory) and one.address)
 
 
 def used(engine) -> int:
