@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from ssdrt.engines.cuda import chain, ends, few, hopper, launch, pixels, portable, stem, tactics
+from ssdrt.engines.cuda import chain, ends, few, hopper, inverted, launch, pixels, portable, stem, tactics
 
 pytest.importorskip("cuda.bindings.nvrtc")
 from ssdrt.engines.cuda import compiler
@@ -19,6 +19,7 @@ STRUCTS = {
     "hopper.cu": {"Product": hopper.ProductStruct},
     "chain.cu": {"Chain": chain.ChainStruct},
     "dense.cu": {"Dense": hopper.DenseStruct},
+    "inverted.cu": {"Inverted": inverted.InvertedStruct},
     "front.cu": {"Front": hopper.FrontStruct},
     "stem.cu": {"Stem": stem.StemStruct},
     "tail.cu": {"Tail": ends.TailStruct, "Options": ends.OptionsStruct, "Scores": ends.ScoresStruct},
@@ -59,6 +60,13 @@ def test_fields_lie_where_the_compiler_puts_them(file, monkeypatch):
         lines += [
             f'static_assert(sizeof(Weights<{a // 8}, {b // 8}, {c // 8}>) == {stem.weights_size(a, b, c)}, "Weights");'
             for a, b, c in ((32, 64, 128), (24, 48, 96), (8, 16, 32))
+        ]
+    if file == "inverted.cu":
+        lines.append(f"static_assert(8 * TILES == {tactics.HIDDEN});")
+        lines += [
+            f"static_assert(sizeof(Weights<{steps}, {warps}>) == {tactics.inverted_weights(steps, warps)});"
+            for steps in (1, 2)
+            for warps in (1, 2, 3, 4)
         ]
     text = dict(compiler.sources())
     text["probe.cu"] = text[file] + "\n".join(lines) + "\n__global__ void probe() {}\n"

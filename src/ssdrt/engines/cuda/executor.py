@@ -19,6 +19,7 @@ from ssdrt.engines.cuda.plan import (
     Enlarge,
     Finish,
     GlobalPool,
+    Inverted,
     Plan,
     Pool,
     Separable,
@@ -71,7 +72,7 @@ def run_plan(plan: Plan, image: Floats, dtype: type[np.floating[Any]] = np.float
 
 def run_step(step: Step, memory: Memory) -> None:
     """One step, from its views to its view."""
-    if isinstance(step, Chain):
+    if isinstance(step, (Chain, Inverted)):
         run_step(step.first, memory)
         run_step(step.second, memory)
         return

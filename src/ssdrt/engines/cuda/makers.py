@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from ssdrt.engines.cuda import few, hopper, pixels, portable
 from ssdrt.engines.cuda.chain import chain
+from ssdrt.engines.cuda.inverted import inverted
 from ssdrt.engines.cuda.launch import Builder, Launch
 from ssdrt.engines.cuda.plan import (
     Chain,
@@ -15,6 +16,7 @@ from ssdrt.engines.cuda.plan import (
     Elementwise,
     Enlarge,
     GlobalPool,
+    Inverted,
     Pool,
     Separable,
     Step,
@@ -31,11 +33,12 @@ def step_launches(build: Builder, index: int, tactic: Tactic) -> list[Launch]:
 
 def launches(build: Builder, key: str, step: Step, tactic: Tactic) -> list[Launch]:
     """The launches of a step, or of a part of one; `key` names its constants."""
+    if isinstance(step, (Chain, Inverted)) and tactic.kernel == "apart":
+        first, second = tactic.inner
+        before = launches(build, f"{key} first", step.first, first)
+        return [*before, *launches(build, f"{key} second", step.second, second)]
     if isinstance(step, Chain):
         first, second = tactic.inner
-        if tactic.kernel == "apart":
-            before = launches(build, f"{key} first", step.first, first)
-            return [*before, *launches(build, f"{key} second", step.second, second)]
         point = convolution(build, f"{key} second Convolution", step.second.point, second)
         return [chain(build, f"{key} chain", step, first), point]
     if isinstance(step, Separable) and tactic.inner:
@@ -68,6 +71,7 @@ MAKERS: dict[type[Step], Maker] = {
     Elementwise: pixels.elementwise,
     Enlarge: pixels.enlarge,
     GlobalPool: pixels.global_pool,
+    Inverted: inverted,
     Pool: pixels.pool,
     Separable: separable,
 }

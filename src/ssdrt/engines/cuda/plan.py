@@ -189,7 +189,27 @@ class Chain:
         return self.second.target
 
 
-Step: TypeAlias = Convolution | Depthwise | Separable | Chain | Pool | GlobalPool | Enlarge | Elementwise
+@dataclass(frozen=True)
+class Inverted:
+    """A 1x1 that widens and the `Separable` that alone reads it, an inverted residual of MobileNet v2: one kernel, or
+    the two by themselves."""
+
+    name: str
+    first: Convolution
+    second: Separable
+
+    @property
+    def source(self) -> View:
+        """What the first 1x1 reads."""
+        return self.first.source
+
+    @property
+    def target(self) -> View:
+        """What the last 1x1 writes."""
+        return self.second.target
+
+
+Step: TypeAlias = Convolution | Depthwise | Separable | Chain | Inverted | Pool | GlobalPool | Enlarge | Elementwise
 
 
 @dataclass(frozen=True)
@@ -223,7 +243,7 @@ class Plan:
 
 def reads(step: Step) -> list[View]:
     """The views that a step reads."""
-    if isinstance(step, Chain):
+    if isinstance(step, (Chain, Inverted)):
         return [step.source, *reads(step.first)[1:], *reads(step.second)[1:]]
     if isinstance(step, Separable):
         return [step.source, *reads(step.point)[1:]]
@@ -237,7 +257,7 @@ def reads(step: Step) -> list[View]:
 
 def between(step: Step) -> list[View]:
     """The views that a step's own parts write for each other."""
-    if isinstance(step, Chain):
+    if isinstance(step, (Chain, Inverted)):
         return [*between(step.first), step.first.target, *between(step.second)]
     return [step.depthwise.target] if isinstance(step, Separable) else []
 

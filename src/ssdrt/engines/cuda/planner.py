@@ -5,13 +5,15 @@ A group runs where its last layer stands: by then everything it reads is there.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ssdrt.engines.cuda.draft import Draft
 from ssdrt.engines.cuda.emit import copy_loose_heads
 from ssdrt.engines.cuda.memory import assign_slots
 from ssdrt.engines.cuda.network import Group, Network
 from ssdrt.engines.cuda.patterns import PATTERNS
-from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, Plan, Separable, Step, reads
-from ssdrt.engines.cuda.tactics import is_plain
+from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, Inverted, Plan, Separable, Step, reads
+from ssdrt.engines.cuda.tactics import HIDDEN, is_plain, is_point
 from ssdrt.errors import ModelError
 from ssdrt.model import IMAGE, SsdModel
 
@@ -43,7 +45,7 @@ def plan_network(model: SsdModel) -> Plan:
     copy_loose_heads(draft)
     image, head = draft.values[IMAGE].view, draft.head
     kept = {head.logits_buffer, head.boxes_buffer}
-    steps = chained(joined(draft.steps))
+    steps = inverted(chained(joined(draft.steps)))
     slots, slot_of = assign_slots(steps, draft.buffers, image.buffer, kept)
     return Plan(image, tuple(steps), head, tuple(draft.buffers), slots, slot_of)
 
@@ -98,6 +100,59 @@ def _is_chain(first: Separable, second: Separable) -> bool:
         and max(two.pads) <= 1
         and all(WIDE[0] < view.channels <= WIDE[1] for view in (first.source, first.target))
     )
+
+
+def inverted(steps: list[Step]) -> list[Step]:
+    """A 1x1 that widens and the `Separable` that alone reads it, where inverted.cu can compute them, as one."""
+    readers = _readers(steps)
+    firsts: dict[int, Convolution] = {}
+    for step in steps:
+        behind = readers.get(step.target.buffer, [])
+        if isinstance(step, Convolution) and len(behind) == 1 and isinstance(behind[0], Separable):
+            only = behind[0]
+            if only.source == step.target and _is_inverted(step, only):
+                firsts[id(only)] = step
+    taken = {id(step) for step in firsts.values()}
+    return [
+        Inverted(step.name, firsts[id(step)], step) if isinstance(step, Separable) and id(step) in firsts else step
+        for step in steps
+        if id(step) not in taken
+    ]
+
+
+def _is_inverted(first: Convolution, second: Separable) -> bool:
+    depthwise, point = second.depthwise, second.point
+    window = (depthwise.weights.shape[:2], depthwise.dilations)
+    same = (depthwise.strides, depthwise.pads) == ((1, 1), (1, 1, 1, 1))
+    halving = depthwise.strides == (2, 2) and max(depthwise.pads) <= 1
+    end = point.finish
+    added = end.residual is None or (same and end.upsampling == 1 and end.residual == first.source)
+    return (
+        is_point(first)
+        and is_point(point)
+        and all(is_plain(one) and one.activation == "relu6" for one in (first.finish, depthwise.finish))
+        and window == ((3, 3), (1, 1))
+        and (same or halving)
+        and added
+        and (end.activation, end.scale) == ("none", 1)
+        and first.source.channels <= 32
+        and first.source.channels < first.target.channels <= 4 * HIDDEN
+        and point.target.channels <= 32
+        and second.target.height * second.target.width >= SMALLEST
+        and _is_moderate(first, second)
+    )
+
+
+SMALLEST = 256
+"""Pixels of the target of an `Inverted`: strips of fewer do not fill up."""
+
+LARGEST = 1000.0
+
+
+def _is_moderate(first: Convolution, second: Separable) -> bool:
+    """Whether inverted.cu can hold weights and biases in fp16, of which it takes multiples."""
+    parts = (first, second.depthwise, second.point)
+    return all(bool((np.abs(values) <= LARGEST).all()) for one in parts for values in (one.weights, one.bias))
 
 
 def _readers(steps: list[Step]) -> dict[int, list[Step]]:

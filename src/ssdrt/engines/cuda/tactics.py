@@ -11,6 +11,7 @@ from ssdrt.engines.cuda.plan import (
     Enlarge,
     Finish,
     GlobalPool,
+    Inverted,
     Plan,
     Pool,
     Separable,
@@ -31,7 +32,7 @@ class Tactic:
     shared: int = 0
     parts: int = 1
     resident: int = 1
-    inner: tuple[Tactic, ...] = ()  # of a `Separable` or a `Chain`: those of its two parts
+    inner: tuple[Tactic, ...] = ()  # of a `Separable`, a `Chain` or an `Inverted`: those of its two parts
 
     @property
     def words(self) -> str:
@@ -76,6 +77,8 @@ def tactics(step: Step, batch: int, device: Device) -> list[Tactic]:
         return _separable(step, batch, device)
     if isinstance(step, Chain):
         return _chain(step, batch, device)
+    if isinstance(step, Inverted):
+        return _inverted(step, batch, device)
     if isinstance(step, Pool):
         return [Tactic(f"pool<{'true' if step.kind == 'max' else 'false'}>")]
     if isinstance(step, GlobalPool):
@@ -293,6 +296,37 @@ def _chain(step: Chain, batch: int, device: Device) -> list[Tactic]:
     together += [Tactic("chained", inner=(tactic, points[0])) for tactic in best[1:]]
     long = batch * target.height * sharing >= 8 * device.processors  # rows of a block, of which it makes two twice
     return [*together, apart] if long else [apart, *together]
+
+
+HIDDEN = 48
+"""Channels of the wide map that a warp of `inverted` has."""
+
+
+def inverted_weights(steps: int, warps: int) -> int:
+    """Bytes of `Weights` of inverted.cu."""
+    return warps * HIDDEN // 8 * (192 + 512 + 256 * steps) + 128
+
+
+def _inverted(step: Inverted, batch: int, device: Device) -> list[Tactic]:
+    """One kernel, or the two by themselves."""
+    apart = Tactic("apart", inner=(tactics(step.first, batch, device)[0], tactics(step.second, batch, device)[0]))
+    if device.generation != 90:
+        return [apart]
+    stride, width = step.second.depthwise.strides[0], step.target.width
+    add = step.second.point.finish.residual is not None
+    warps, steps = -(-step.first.target.channels // HIDDEN), -(-step.source.channels // 16)
+    found = []
+    for sixteens in (2,) if stride == 2 else (2, 1):
+        across = 8 * sixteens - 1 if stride == 2 else 16 * sixteens - 2
+        made = 2 * sixteens // stride
+        shared = inverted_weights(steps, warps) + (5 if add else 3) * 512 * sixteens * steps + 2 * warps * made * 1024
+        resident = min((16 if stride == 2 else 12) // warps, (device.shared + 1024) // (shared + 1024))
+        name = f"inverted<{steps},{warps},{stride},{sixteens},{'true' if add else 'false'}>"
+        # A row takes as long as its pixels, and weights that are loaded for each.
+        cost = -(-width // across) * (sixteens + 0.3)
+        found.append((cost, Tactic(name, 1, across, 32 * warps, shared, resident=resident)))
+    together = [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
+    return [*together, apart] if batch >= 8 else [apart, *together]
 
 
 def as_lists(tactic: Tactic) -> list[object]:
