@@ -275,15 +275,16 @@ def floors(plan, batch: int) -> dict:
                 found[part.name, False] = least(part.source, part.target, part.weights, dense)
         if isinstance(step, Separable):
             found[step.name, True] = least(step.source, step.target, step.point.weights, True)
-    front = plan.steps[: stem.STEPS]
-    pixels, target = plan.image.height * plan.image.width, front[-1].target
-    products = sum(
-        2 * one.target.height * one.target.width * (one.point if isinstance(one, Separable) else one).weights.size
-        for one in front
-        if isinstance(one, (Convolution, Separable))
-    )
-    moved = 3 * pixels + 2 * target.height * target.width * target.channels
-    found["stem", False] = round(1e6 * batch * max(moved / MEMORY, products / MATRIX), 1)
+    for name, count in (("first", 1), ("stem", stem.steps(plan))):  # of bytes
+        front = plan.steps[:count]
+        target = front[-1].target if front else plan.image
+        products = sum(
+            2 * one.target.height * one.target.width * (one.point if isinstance(one, Separable) else one).weights.size
+            for one in front
+            if isinstance(one, (Convolution, Separable))
+        )
+        moved = 3 * plan.image.height * plan.image.width + 2 * target.height * target.width * target.channels
+        found[name, False] = round(1e6 * batch * max(moved / MEMORY, products / MATRIX), 1)
     return found
 
 

@@ -92,6 +92,13 @@ def registers_at_start(cubin):
     raise AssertionError("no REGCOUNT")
 
 
+def test_what_reads_bytes():
+    wanted = [("first.cu", f"first<{kind}>") for kind in ("3,3,16,1,0,true", "3,3,32,0,1,true", "7,7,64,2,3,false")]
+    wanted += [("stem.cu", f"stem<{kind}>") for kind in ("4,0,2,4", "4,0,2,2", "3,0,4,2", "1,0,2,4")]
+    code = compiler.compile_kernels(wanted, "sm_90a")
+    assert all(one.cubin[:4] == b"\x7fELF" for one in code.values())
+
+
 def test_few_pixels_by_clusters():
     kinds = ("1,1", "2,4", "2,2", "1,8")
     wanted = [("few.cu", f"few_separable<{kind}>") for kind in kinds]

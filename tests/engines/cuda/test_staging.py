@@ -26,7 +26,7 @@ class Memory:
 def lane():
     """One without a stream, which would need a GPU."""
     lane = object.__new__(Lane)
-    lane._engine, lane._parameters, lane._pictures = SimpleNamespace(model=tiny_ssd(), reads_bytes=False), None, ()
+    lane._engine, lane._parameters, lane._pictures = SimpleNamespace(model=tiny_ssd(), front=None), None, ()
     lane._host, lane._device, lane._reserve = Memory(), SimpleNamespace(address=1 << 40), lambda *_: None
     lane.stream = SimpleNamespace(copy=lambda *_: None, wait=lambda: None)
     return lane

@@ -1,4 +1,4 @@
-"""The front of MobileNet v1 as one kernel is the first three steps of its plan; on a GPU."""
+"""The front of MobileNet v1 or v2 as one kernel is the first three or two steps of its plan; on a GPU."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from tiny_ssd import tiny_ssd
 
 
 def front(channels, size):
-    """A model of the size (height, width) that begins as MobileNet v1 of these channels."""
+    """A model of the size (height, width) that begins as MobileNet v1 of these three channels, or v2 of these two."""
     random = np.random.default_rng(sum(channels))
 
     def dense(name, source, window, inner, outer, strides):
@@ -32,14 +32,13 @@ def front(channels, size):
         conv = DepthwiseConv(name, (source,), weights, random.normal(0, 0.1, inner).astype(np.float32), strides, pads)
         return conv, Activation(f"{name}/relu6", (name,), "relu6")
 
-    a, b, c = channels
-    layers = (
-        *dense("one", IMAGE, 3, 3, a, (2, 2)),
-        *depthwise("two", "one/relu6", a, (1, 1)),
-        *dense("three", "two/relu6", 1, a, b, (1, 1)),
-        *depthwise("four", "three/relu6", b, (2, 2)),
-        *dense("conv", "four/relu6", 1, b, c, (1, 1)),
-    )
+    a, b, *more = channels
+    layers = (*dense("one", IMAGE, 3, 3, a, (2, 2)), *depthwise("two", "one/relu6", a, (1, 1)))
+    if more:
+        layers += dense("three", "two/relu6", 1, a, b, (1, 1)) + depthwise("four", "three/relu6", b, (2, 2))
+        layers += dense("conv", "four/relu6", 1, b, more[0], (1, 1))
+    else:
+        layers += dense("conv", "two/relu6", 1, a, b, (1, 1))[:1]
     model = tiny_ssd()
     rest = [replace(one, inputs=("conv",)) if one.name == "conv/relu6" else one for one in model.layers[2:]]
     return layers, replace(model, layers=layers, input_size=size, heads=()), rest
@@ -67,27 +66,40 @@ def test_weights_that_would_overflow_are_left_to_other_kernels(name, part, value
 
     layers = tuple(spoiled(one) if one.name == name else one for one in model.layers)
     other = replace(model, layers=layers)
-    assert stem.has_stem(plan_network(model), model)
-    assert stem.has_stem(plan_network(other), other) is taken
+    assert stem.fits(plan_network(model), model)
+    assert stem.fits(plan_network(other), other) is taken
 
 
-@pytest.mark.parametrize("channels", [(32, 64, 128), (24, 48, 96), (8, 16, 32)])
+@pytest.mark.parametrize(("channels", "size", "taken"), [
+    ((32, 16), (300, 300), True), ((32, 16), (20, 60), True), ((32, 16), (300, 52), False),
+    ((40, 16), (300, 300), False),
+    ((32, 40), (300, 300), False), ((32, 16), (302, 300), False), ((24, 32), (64, 64), True),
+])  # fmt: skip
+def test_what_begins_as_mobilenet_v2(channels, size, taken):
+    _, model, _ = front(channels, size)
+    assert stem.fits(plan_network(model), model) is taken
+
+
+V1, V2 = ((32, 64, 128), (24, 48, 96), (8, 16, 32)), ((32, 16), (24, 16), (16, 8), (32, 24))
+
+
+@pytest.mark.parametrize("channels", [*V1, *V2])
 @pytest.mark.parametrize("size", [(300, 300), (256, 256), (64, 124)])
 @pytest.mark.parametrize("batch", [3, 5])  # strips are narrower for a few pictures
 @needs_gpu
 def test_it_is_its_steps(bench, channels, size, batch):  # noqa: F811
     _, model, _ = front(channels, size)
     plan = plan_network(model)
-    assert stem.has_stem(plan, model)
+    assert stem.fits(plan, model)
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (batch, *size, 3), dtype=np.uint8)
     memory = Memory(plan, batch)
     image = memory.view(plan.image)
     image[...] = 0
     image[..., :3] = pixels * np.float32(2 / 255) - 1
-    for step in plan.steps[: stem.STEPS]:
+    for step in plan.steps[: stem.steps(plan)]:
         run_step(step, memory)
-    wanted = memory.view(plan.steps[2].target)
+    wanted = memory.view(plan.steps[stem.steps(plan) - 1].target)
     source = bench.memory(pixels.tobytes())
     table = (ends.PictureStruct * batch)()
     for index in range(batch):
@@ -96,11 +108,11 @@ def test_it_is_its_steps(bench, channels, size, batch):  # noqa: F811
     slots = [bench.memory(np.full((batch, n), np.nan, np.float16).tobytes()) for n in plan.slots]
     constants = Constants()
     places = Addresses(tuple(one.address for one in slots), 0)
-    stem.stem(Builder(plan, batch, places, constants), model, pictures.address)
+    stem.launch(Builder(plan, batch, places, constants), model, pictures.address)
     weights = bench.memory(constants.data())
     places = replace(places, constants=weights.address)
-    bench.run([stem.stem(Builder(plan, batch, places, constants), model, pictures.address)])
-    view = plan.steps[2].target
+    bench.run([stem.launch(Builder(plan, batch, places, constants), model, pictures.address)])
+    view = plan.steps[stem.steps(plan) - 1].target
     slot = slots[plan.slot_of[view.buffer]]
     shape = (batch, view.height, view.width, view.stride)
     found = bench.read(slot.address, shape, np.float16)[..., : view.channels].astype(np.float32)

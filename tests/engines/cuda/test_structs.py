@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from ssdrt.engines.cuda import chain, ends, few, hopper, inverted, launch, pixels, portable, stem, tactics
+from ssdrt.engines.cuda import chain, ends, few, first, hopper, inverted, launch, pixels, portable, stem, tactics
 
 pytest.importorskip("cuda.bindings.nvrtc")
 from ssdrt.engines.cuda import compiler
@@ -19,8 +19,9 @@ STRUCTS = {
     "hopper.cu": {"Product": hopper.ProductStruct},
     "chain.cu": {"Chain": chain.ChainStruct},
     "dense.cu": {"Dense": hopper.DenseStruct},
-    "inverted.cu": {"Inverted": inverted.InvertedStruct},
+    "first.cu": {"First": first.FirstStruct},
     "front.cu": {"Front": hopper.FrontStruct},
+    "inverted.cu": {"Inverted": inverted.InvertedStruct},
     "stem.cu": {"Stem": stem.StemStruct},
     "tail.cu": {"Tail": ends.TailStruct, "Options": ends.OptionsStruct, "Scores": ends.ScoresStruct},
 }
@@ -59,7 +60,7 @@ def test_fields_lie_where_the_compiler_puts_them(file, monkeypatch):
         lines.append(f'static_assert(WARPS == {stem.WARPS} && RING == {stem.RING}, "sizes");')
         lines += [
             f'static_assert(sizeof(Weights<{a // 8}, {b // 8}, {c // 8}>) == {stem.weights_size(a, b, c)}, "Weights");'
-            for a, b, c in ((32, 64, 128), (24, 48, 96), (8, 16, 32))
+            for a, b, c in ((32, 64, 128), (24, 48, 96), (8, 16, 32), (32, 0, 16), (24, 0, 32))
         ]
     if file == "inverted.cu":
         lines.append(f"static_assert(8 * TILES == {tactics.HIDDEN});")

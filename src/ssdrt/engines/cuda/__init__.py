@@ -9,7 +9,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ssdrt.engines.cuda import compiler, driver, stem
+from ssdrt.engines.cuda import compiler, driver
+from ssdrt.engines.cuda.bytes_in import front_in, front_of
 from ssdrt.engines.cuda.ends import plan_kernels, tail
 from ssdrt.engines.cuda.launch import Builder, Constants, Memory
 from ssdrt.engines.cuda.makers import step_launches
@@ -130,9 +131,10 @@ def build_for(
     if measured is not None:
         chosen = {batch: measured[min(size for size in measured if size >= batch)] for batch in BATCHES}
     wanted = {*plan_kernels(model), *network_kernels(plan, model, chosen, constants)}
-    if device.generation == 90 and stem.has_stem(plan, model):
-        stem.stem(Builder(plan, 1, Memory((0,) * len(plan.slots), 0), constants), model, 0)
-        wanted |= {stem.kernel(plan, sixteens) for sixteens in stem.SIXTEENS}
+    front = front_of(plan, model) if device.generation == 90 else None
+    if front is not None:
+        front.launch(Builder(plan, 1, Memory((0,) * len(plan.slots), 0), constants), model, 0)
+        wanted |= set(front.kernels(plan, model))
     code = compiler.compile_kernels(wanted, device.architecture, advance)
     facts = {
         "architecture": device.architecture,
@@ -176,11 +178,14 @@ def describe(model: SsdModel, plan: bytes) -> tuple[dict[str, Any], list[tuple[s
     if facts["kernels"] != compiler.digest():
         return {**told, "steps": "can be shown by the version of ssdrt that built it only"}, []
     tactics = {batch: [from_lists(values) for values in steps] for batch, steps in facts["tactics"]}
-    steps = plan_network(model).steps
+    network = plan_network(model)
+    steps = network.steps
     rows = [(*(tactics[batch][index].words for batch in SHOWN), step.name) for index, step in enumerate(steps)]
-    fronts = [name for file, name in code if file == stem.FILE]
-    if fronts:
-        told["pictures of its size"] = f"the first {stem.STEPS} steps by {' or '.join(fronts)}"
+    front = front_in({file for file, _ in code})
+    if front is not None:
+        names = [name for file, name in code if file == front.FILE]
+        count = front.steps(network)
+        told["pictures of its size"] = f"the first {count} steps by {' or '.join(names)}"
     return told, [(*(f"batch {batch}" for batch in SHOWN), "what it computes"), *rows]
 
 

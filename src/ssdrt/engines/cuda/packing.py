@@ -32,14 +32,15 @@ def pack_columns(columns: int) -> int:
     return -(-columns // COLUMN_TILE) * COLUMN_TILE
 
 
-def column_order(columns: int) -> NDArray[np.int64]:
+def column_order(columns: int, group: int = 32) -> NDArray[np.int64]:
     """The channel that stands at each packed column.
 
-    A thread of an mma has columns 2t and 2t + 1 of each 8. In each 32 they are dealt out so that its 8 are neighbours.
+    A thread of an mma has columns 2t and 2t + 1 of each 8. In each 32 they are dealt out so that its 8 are neighbours;
+    in each 16, its 4.
     """
     at = np.arange(columns)
-    group, tile, place = at // 32, at % 32 // 8, at % 8
-    order: NDArray[np.int64] = group * 32 + 8 * (place >> 1) + 2 * tile + (place & 1)
+    tile, place = at % group // 8, at % 8
+    order: NDArray[np.int64] = at // group * group + group // 4 * (place >> 1) + 2 * tile + (place & 1)
     return order
 
 
@@ -68,7 +69,7 @@ def pack_front(weights: Floats, tile: int) -> NDArray[np.float16]:
     front.cu. K is a row of the window after the other, each filled up to an even number."""
     height, width, _, columns = weights.shape
     rows = filled(weights[:, :, :3].reshape(height, width * 3, columns), width * 3 + width % 2, tile).reshape(-1, tile)
-    flat = halves(filled(rows[:, column_order(tile)], -(-len(rows) // 16) * 16, tile))
+    flat = halves(filled(rows[:, column_order(tile, min(tile, 32))], -(-len(rows) // 16) * 16, tile))
     # a lane is (column of 8, pair of a half)
     ordered = flat.reshape(-1, 2, 4, 2, tile // 16, 2, 8).transpose(0, 4, 6, 2, 5, 1, 3)
     return np.ascontiguousarray(ordered.reshape(-1, tile // 16, 32, 2, 2, 2))

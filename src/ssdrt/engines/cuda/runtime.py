@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ssdrt.engines import resident
 from ssdrt.engines.base import Found
-from ssdrt.engines.cuda import ends, staging, stem
+from ssdrt.engines.cuda import ends, staging
+from ssdrt.engines.cuda.bytes_in import front_in
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, PinnedMemory, Stream, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import step_launches
@@ -57,7 +58,7 @@ class CudaEngine:
     ) -> None:  # fmt: skip
         self.gpu, self.model, self.plan, self.tactics = gpu, model, plan, tactics
         self.most = max(MOST, model.nms.max_total.value)
-        self.reads_bytes = any(file == stem.FILE for file, _ in code)
+        self.front = front_in({file for file, _ in code})
         self.constants = constants
         self.arena_sizes = {batch: slot_offsets(plan, batch)[1] for batch in BATCHES}
         nms, method = model.nms, model.preprocessing.resizer.value.method
@@ -265,7 +266,8 @@ class Lane:
     def _kind(self, sizes: Sequence[Pair]) -> str:
         """Whether pictures of these sizes can be read as they are, or go through the resizer."""
         engine = self._engine
-        return "bytes" if engine.reads_bytes and all(size == engine.model.input_size for size in sizes) else "pictures"
+        own_size = all(size == engine.model.input_size for size in sizes)
+        return "bytes" if engine.front is not None and own_size else "pictures"
 
     def detect_resident(
         self, pictures: Sequence[tuple[int, int, int]], parameters: NmsParameters
@@ -390,20 +392,21 @@ class Lane:
             staging.Layout(batch, engine.model.num_classes.value),
             self._device.address,
         )
-        network = self._network(build, batch)
         if source == "floats":
             first = ends.image(build, engine.model, "floats", start + layout.pixels)
+            network = self._network(build, batch)
             return [first, *network, joining(ends.scores(build, engine.model, rest.scores, rest.boxes))]
         places = {name: start + getattr(layout, name) for name in ("options", "thresholds", "windows")}
         places |= {"scores": rest.scores, "found": rest.found_at}
         places |= {"lists": rest.lists, "counts": rest.counts, "histograms": rest.histograms}
         kind, *pieces = source.split()
         before = [ends.fetch(self._host.address, start, int(one) * FETCH // 16) for one in pieces]
-        if kind == "bytes":
-            first = stem.stem(build, engine.model, start + layout.pictures)
-            network = self._network(build, batch, stem.STEPS)
+        if kind == "bytes" and engine.front is not None:
+            first = engine.front.launch(build, engine.model, start + layout.pictures)
+            network = self._network(build, batch, engine.front.steps(engine.plan))
         else:
             first = ends.image(build, engine.model, "pictures", start + layout.pictures)
+            network = self._network(build, batch)
         last, *others = ends.tail(build, engine.model, places, engine.most)
         return [*before, first, *network, joining(last), *others]
 

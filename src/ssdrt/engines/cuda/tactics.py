@@ -97,7 +97,7 @@ def _convolution(step: Convolution, batch: int, device: Device) -> list[Tactic]:
         found += _products(step, pixels, columns, device)
     elif device.generation == 90 and step.source.channels >= 32 and max(step.strides) <= 2:
         found += dense(step, batch, device)[:4]
-    if _is_front(step):
+    if is_front(step):
         wide = 32 if columns <= 32 else 64
         name = f"front<{step.weights.shape[0]},{step.weights.shape[1]},{wide}>"
         found.append((0.0, Tactic(name, 128, wide, 128)))
@@ -125,7 +125,7 @@ def _convolution(step: Convolution, batch: int, device: Device) -> list[Tactic]:
     return [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
 
 
-def _is_front(step: Convolution) -> bool:
+def is_front(step: Convolution) -> bool:
     """Whether a convolution is one that front.cu is for."""
     return (
         step.source.channels == 8
