@@ -121,6 +121,7 @@ def test_a_part_of_a_concatenation_and_rows_of_a_head(bench):  # noqa: F811
         ((19, 19), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
         ((38, 37), (3, 3), (2, 2), (0, 0, 1, 1), (1, 1)),
         ((11, 14), (5, 5), (2, 2), (1, 2, 2, 2), (1, 1)),
+        ((20, 21), (5, 5), (1, 1), (2, 2, 2, 2), (1, 1)),
         ((2, 1), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
         ((9, 13), (3, 2), (2, 1), (1, 0, 0, 3), (2, 3)),
     ],
@@ -131,7 +132,8 @@ def test_depthwise(bench, size, window, strides, pads, dilations, batch):  # noq
     weights = normal(*window, 40, scale=0.4)
     source, target = view(0, *size, 40), view(1, height, width, 40, 56, 8)
     step = Depthwise("d", source, target, weights, normal(40), strides, pads, dilations, Finish("relu6"))
-    check(bench, step, batch, [size[0] * size[1] * 40, height * width * 56], 4e-3)  # fp16 sums where they are a choice
+    for finish in (Finish("relu6"), Finish("hard_swish")):  # fp16 sums where they are a choice
+        check(bench, replace(step, finish=finish), batch, [size[0] * size[1] * 40, height * width * 56], 4e-3)
 
 
 SAME, AFTER = (1, 1, 1, 1), (0, 0, 1, 1)
@@ -181,10 +183,20 @@ def test_pools(bench, kind):  # noqa: F811
     check(bench, step, 2, [15 * 13 * 24, 56 * 24])
 
 
-@pytest.mark.parametrize("channels", [8, 64, 72, 240])
-def test_global_pool(bench, channels):  # noqa: F811
-    step = GlobalPool("g", view(0, 20, 20, channels), view(1, 1, 1, channels))
-    check(bench, step, 3, [400 * channels, channels])
+@pytest.mark.parametrize("channels", [8, 16, 24, 64, 72, 240])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (20, 20), (80, 77)])
+def test_global_pool(bench, height, width, channels):  # noqa: F811
+    step = GlobalPool("g", view(0, height, width, channels), view(1, 1, 1, channels))
+    check(bench, step, 3, [height * width * channels, channels])
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_a_factor_of_every_channel_of_a_picture(bench, batch):  # noqa: F811
+    order = np.arange(40, dtype=np.int32)
+    source, target, other = view(0, 13, 7, 40, 48), view(1, 13, 7, 40, 56, 8), view(2, 1, 1, 40)
+    step = Elementwise("x", source, target, "mul", order, other=other, other_sources=order)
+    check(bench, step, batch, [91 * 48, 91 * 56, 40])
+    assert [one.kernel for one in tactics(step, batch, bench.device)] == ["scaled"]
 
 
 @pytest.mark.parametrize("method", ["nearest", "bilinear"])

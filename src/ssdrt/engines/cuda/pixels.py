@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ssdrt.engines.cuda.launch import Builder, DividerStruct, Launch, divider
 from ssdrt.engines.cuda.plan import Elementwise, Enlarge, GlobalPool, Pool
-from ssdrt.engines.cuda.tactics import Tactic
+from ssdrt.engines.cuda.tactics import Tactic, is_in_place, pool_chunks
 
 OPERATIONS = {
     name: code
@@ -71,9 +71,9 @@ def pool(build: Builder, index: str, step: Pool, tactic: Tactic) -> Launch:  # n
 
 
 def global_pool(build: Builder, index: str, step: GlobalPool, tactic: Tactic) -> Launch:  # noqa: ARG001
-    """A global pool: 64 channels of a picture a block."""
-    grid = (-(-step.target.channels // 64), build.batch)
-    return Launch("pixels.cu", tactic.kernel, grid, 256, _pixels(build, step), step=step.name)
+    """A global pool: up to 64 channels of a picture a block."""
+    grid = (-(-step.target.channels // (8 * pool_chunks(step.target.channels))), build.batch)
+    return Launch("pixels.cu", tactic.kernel, grid, 512, _pixels(build, step), step=step.name)
 
 
 def enlarge(build: Builder, index: str, step: Enlarge, tactic: Tactic) -> Launch:  # noqa: ARG001
@@ -104,16 +104,10 @@ def elementwise(build: Builder, index: str, step: Elementwise, tactic: Tactic) -
         parameters.first = build.constant(f"{index} first", lambda: first)
         parameters.second = build.constant(f"{index} second", lambda: second)
         parameters.by_channel = int(len(first) > 1)
-    return Launch("pixels.cu", tactic.kernel, (-(-parameters.work // 128), 1), 128, parameters, step=step.name)
+    a_block = 512 if tactic.kernel == "scaled" else 128
+    return Launch("pixels.cu", tactic.kernel, (-(-parameters.work // a_block), 1), 128, parameters, step=step.name)
 
 
 def _channels(build: Builder, key: str, sources: NDArray[np.int32]) -> int | None:
     """Address of a channel table; None where every channel is its own source, or comes from padding, which is zero."""
-    own = np.arange(len(sources))
-    if ((sources == own) | (sources == -1)).all() and _padding_only_last(sources):
-        return None
-    return build.constant(key, lambda: sources)
-
-
-def _padding_only_last(sources: NDArray[np.int32]) -> bool:
-    return int((sources == -1).sum()) < 8 and bool((np.diff((sources == -1).astype(int)) >= 0).all())
+    return None if is_in_place(sources) else build.constant(key, lambda: sources)

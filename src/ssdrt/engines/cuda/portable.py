@@ -86,7 +86,7 @@ def depthwise(build: Builder, index: str, step: Depthwise, tactic: Tactic) -> La
     source, target = step.source, step.target
     strips, rows = -(-target.width // tactic.columns), -(-target.height // max(tactic.rows, 1))
     work = build.batch * rows * strips * (target.channels // 8)
-    kind = np.dtype(np.float16 if "halves" in tactic.kernel else np.float32)
+    kind = np.dtype(np.float32 if tactic.kernel.startswith("depthwise<") else np.float16)
     parameters = DepthwiseStruct(
         source=build.address(source), target=build.address(target),
         weights=build.constant(f"{index} weights {kind.name}", lambda: step.weights.astype(kind)),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ssdrt.engines.cuda.plan import (
     Chain,
     Convolution,
     Depthwise,
+    Elementwise,
     Enlarge,
     Finish,
     GlobalPool,
@@ -82,10 +86,32 @@ def tactics(step: Step, batch: int, device: Device) -> list[Tactic]:
     if isinstance(step, Pool):
         return [Tactic(f"pool<{'true' if step.kind == 'max' else 'false'}>")]
     if isinstance(step, GlobalPool):
-        return [Tactic("global_pool", threads=256)]
+        return [Tactic(f"global_pool<{pool_chunks(step.target.channels)}>")]
     if isinstance(step, Enlarge):
         return [Tactic(f"enlarge<{'true' if step.method == 'bilinear' else 'false'}>")]
-    return [Tactic("elementwise")]
+    return [Tactic("scaled" if is_scaled(step) else "elementwise")]
+
+
+def pool_chunks(channels: int) -> int:
+    """Eights of channels that a block of `global_pool` takes; the fewer there are, the more pixels it reads at once."""
+    return next(chunks for chunks in (8, 4, 2, 1) if chunks == 1 or channels > 4 * chunks)
+
+
+def is_scaled(step: Elementwise) -> bool:
+    """Whether every pixel of a picture is multiplied by the same channels, each by that at its place."""
+    other, source, target = step.other, step.source, step.target
+    if step.operation != "mul" or other is None or step.other_sources is None or (step.top, step.left) != (0, 0):
+        return False
+    if (other.height, other.width) != (1, 1) or (source.height, source.width) != (target.height, target.width):
+        return False
+    return is_in_place(step.sources) and is_in_place(step.other_sources)
+
+
+def is_in_place(sources: NDArray[np.int32]) -> bool:
+    """Whether every channel is its own source, or comes from padding, which is zero."""
+    own, missing = np.arange(len(sources)), sources == -1
+    last = int(missing.sum()) < 8 and bool((np.diff(missing.astype(int)) >= 0).all())
+    return bool(((sources == own) | missing).all()) and last
 
 
 def _convolution(step: Convolution, batch: int, device: Device) -> list[Tactic]:
@@ -353,11 +379,16 @@ def _depthwise(step: Depthwise, batch: int, device: Device) -> list[Tactic]:
         else [1, 2, 4]
     )
     floats = [Tactic(f"depthwise<{','.join(map(str, (*numbers, n)))}>", columns=n) for n in along]
-    small = numbers in ((3, 3, 1, 1, 1, 1), (3, 3, 2, 2, 1, 1)) and is_plain(step.finish)
-    if not small or device.generation < 90:
+    small = [(size, size, stride, stride, 1, 1) for size in (3, 5) for stride in (1, 2)]
+    if numbers not in small or device.generation < 90:
         return floats
-    shapes = ((4, 1), (2, 2), (4, 2)) if step.strides == (1, 1) else ((2, 1), (2, 2), (1, 1))
-    halves = [
-        Tactic(f"depthwise_halves<{step.strides[0]},{wide},{rows}>", columns=wide, rows=rows) for wide, rows in shapes
-    ]
+    stride, plain = step.strides[0], is_plain(step.finish)
+    shapes: tuple[tuple[int, int], ...]
+    if numbers[0] == 3 and plain:
+        shapes = ((4, 1), (2, 2), (4, 2)) if stride == 1 else ((2, 1), (2, 2), (1, 1))
+        name = f"depthwise_halves<{stride}"
+    else:
+        shapes = ((4, 1), (2, 1), (2, 2), (1, 1)) if stride == 1 else ((2, 1), (4, 1), (1, 1))
+        name = f"depthwise_rows<{numbers[0]},{stride}"
+    halves = [Tactic(f"{name},{wide},{rows}>", columns=wide, rows=rows) for wide, rows in shapes]
     return [*halves, *floats]

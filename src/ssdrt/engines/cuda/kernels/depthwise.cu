@@ -64,8 +64,7 @@ __global__ void __launch_bounds__(128) depthwise(const __grid_constant__ Depthwi
 #pragma unroll
   for (int i = 0; i < ALONG; i++)
     if (x0 + i < p.target_width) {
-#pragma unroll
-      for (int e = 0; e < 8; e++) sums[i][e] = finished(sums[i][e], p.finish);
+      finish_all(sums[i], p.finish);
       store16(target + (long long)i * p.target_stride, packed(sums[i]));
     }
 }
@@ -118,4 +117,68 @@ __global__ void __launch_bounds__(128) depthwise_halves(const __grid_constant__ 
     for (int i = 0; i < ALONG; i++)
       if (y0 + d < p.target_height && x0 + i < p.target_width)
         store16(target + (long long)(d * p.target_width + i) * p.target_stride, limited(sums[d][i], low, high));
+}
+
+// 3x3 and 5x5 with any end: a window's row is summed up in fp16, its rows in fp32. ALONG x DOWN pixels a thread.
+template <int WINDOW, int STRIDE, int ALONG, int DOWN>
+__global__ void __launch_bounds__(128) depthwise_rows(const __grid_constant__ Depthwise p) {
+  constexpr int COLUMNS = (ALONG - 1) * STRIDE + WINDOW, ROWS = (DOWN - 1) * STRIDE + WINDOW;
+  let_later_kernels_start();
+  const int strip = blockIdx.x * 128 + threadIdx.x;
+  if (strip >= p.strips) return;
+  const int rest = quotient(strip, p.of_chunks), channel = (strip - rest * p.of_chunks.divisor) * 8;
+  const int row = quotient(rest, p.of_strips), x0 = (rest - row * p.of_strips.divisor) * ALONG;
+  const int image = quotient(row, p.of_rows), y0 = (row - image * p.of_rows.divisor) * DOWN;
+  const half_t* source = p.source + image * p.source_image + channel;
+  const half_t* weights = (const half_t*)p.weights + channel;
+  const int from_x = x0 * STRIDE - p.pad_x, from_y = y0 * STRIDE - p.pad_y;
+  float sums[DOWN][ALONG][8];
+  unpack(load16((const half_t*)p.bias + channel), sums[0][0]);
+#pragma unroll
+  for (int d = 0; d < DOWN; d++)
+#pragma unroll
+    for (int i = 0; i < ALONG; i++)
+#pragma unroll
+      for (int e = 0; e < 8; e++) sums[d][i][e] = sums[0][0][e];
+  wait_for_earlier_kernels();
+#pragma unroll
+  for (int y = 0; y < ROWS; y++) {
+    const bool row_inside = (uint32)(from_y + y) < (uint32)p.height;
+    uint4 line[COLUMNS];
+#pragma unroll
+    for (int i = 0; i < COLUMNS; i++) {
+      line[i] = make_uint4(0, 0, 0, 0);
+      if (row_inside && (uint32)(from_x + i) < (uint32)p.width)
+        line[i] = load16(source + (long long)((from_y + y) * p.width + from_x + i) * p.source_stride);
+    }
+#pragma unroll
+    for (int d = 0; d < DOWN; d++)
+      if (y >= d * STRIDE && y < d * STRIDE + WINDOW) {
+        uint4 part[ALONG];
+#pragma unroll
+        for (int i = 0; i < ALONG; i++) part[i] = make_uint4(0, 0, 0, 0);
+#pragma unroll
+        for (int x = 0; x < WINDOW; x++) {
+          const uint4 weight = load16(weights + ((y - d * STRIDE) * WINDOW + x) * p.channels);
+#pragma unroll
+          for (int i = 0; i < ALONG; i++) multiply_add(part[i], weight, line[i * STRIDE + x]);
+        }
+#pragma unroll
+        for (int i = 0; i < ALONG; i++) {
+          float values[8];
+          unpack(part[i], values);
+#pragma unroll
+          for (int e = 0; e < 8; e++) sums[d][i][e] += values[e];
+        }
+      }
+  }
+  half_t* target = p.target + image * p.target_image + (long long)(y0 * p.target_width + x0) * p.target_stride + channel;
+#pragma unroll
+  for (int d = 0; d < DOWN; d++)
+#pragma unroll
+    for (int i = 0; i < ALONG; i++)
+      if (y0 + d < p.target_height && x0 + i < p.target_width) {
+        finish_all(sums[d][i], p.finish);
+        store16(target + (long long)(d * p.target_width + i) * p.target_stride, packed(sums[d][i]));
+      }
 }

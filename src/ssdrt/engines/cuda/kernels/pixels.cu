@@ -64,29 +64,39 @@ __global__ void __launch_bounds__(128) pool(const __grid_constant__ Pixels p) {
   store_at(p, at, result);
 }
 
-// A block takes 8 chunks (64 channels) of a picture; 32 threads share out the pixels of a chunk.
-__global__ void __launch_bounds__(256) global_pool(const __grid_constant__ Pixels p) {
-  __shared__ float partial[32][64 + 1];
+// A block takes CHUNKS chunks (of 8 channels) of a picture; its threads share out the pixels of a chunk.
+template <int CHUNKS>
+__global__ void __launch_bounds__(512) global_pool(const __grid_constant__ Pixels p) {
+  constexpr int LANES = 512 / CHUNKS, ROWS = 64 / CHUNKS;
+  __shared__ float partial[LANES][CHUNKS * 8 + 1], second[ROWS][CHUNKS * 8];
   let_later_kernels_start();
   wait_for_earlier_kernels();
-  const int chunk = threadIdx.x & 7, lane = threadIdx.x >> 3, image = blockIdx.y;
-  const int channel = (blockIdx.x * 8 + chunk) * 8, channels = p.of_chunks.divisor * 8;
+  const int chunk = threadIdx.x % CHUNKS, lane = threadIdx.x / CHUNKS, image = blockIdx.y;
+  const int channel = (blockIdx.x * CHUNKS + chunk) * 8, channels = p.of_chunks.divisor * 8;
   float sums[8] = {0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f};
   const int pixels = p.height * p.width;
-  if (channel < channels)
-    for (int i = lane; i < pixels; i += 32) {
+  if (channel < channels) {
+    const half_t* source = p.source + image * p.source_image + channel;
+#pragma unroll 8
+    for (int i = lane; i < pixels; i += LANES) {
       float v[8];
-      unpack(load16(p.source + image * p.source_image + (long long)i * p.source_stride + channel), v);
+      unpack(load16(source + (long long)i * p.source_stride), v);
 #pragma unroll
       for (int e = 0; e < 8; e++) sums[e] += v[e];
     }
+  }
 #pragma unroll
   for (int e = 0; e < 8; e++) partial[lane][chunk * 8 + e] = sums[e];
   __syncthreads();
-  if (threadIdx.x < 64) {
-    float sum = 0.f;
-    for (int i = 0; i < 32; i++) sum += partial[i][threadIdx.x];
-    const int to = blockIdx.x * 64 + threadIdx.x;
+  const int column = threadIdx.x % (CHUNKS * 8), row = threadIdx.x / (CHUNKS * 8);
+  float sum = 0.f;
+  for (int i = row; i < LANES; i += ROWS) sum += partial[i][column];
+  second[row][column] = sum;
+  __syncthreads();
+  if (threadIdx.x < CHUNKS * 8) {
+    sum = 0.f;
+    for (int i = 0; i < ROWS; i++) sum += second[i][column];
+    const int to = blockIdx.x * CHUNKS * 8 + column;
     if (to < channels) p.target[image * p.target_image + to] = to_half(sum / (float)pixels);
   }
 }
@@ -192,4 +202,32 @@ __global__ void __launch_bounds__(128) elementwise(const __grid_constant__ Pixel
     a[e] = fminf(fmaxf(r, -65504.f), 65504.f);
   }
   store_at(p, at, a);
+}
+
+// Every pixel of a picture times the one pixel of another.
+__global__ void __launch_bounds__(128) scaled(const __grid_constant__ Pixels p) {
+  let_later_kernels_start();
+  wait_for_earlier_kernels();
+  uint4 sources[4], others[4];
+  half_t* targets[4];
+#pragma unroll
+  for (int turn = 0; turn < 4; turn++) {
+    const int i = blockIdx.x * 512 + turn * 128 + threadIdx.x;
+    targets[turn] = nullptr;
+    if (i >= p.work) continue;
+    const Place at = place_of(p, i);
+    const int place = at.y * p.width + at.x;
+    sources[turn] = load16(p.source + at.image * p.source_image + (long long)place * p.source_stride + at.channel);
+    others[turn] = load16(p.other + at.image * p.other_image + at.channel);
+    targets[turn] = p.target + at.image * p.target_image + (long long)place * p.target_stride + at.channel;
+  }
+#pragma unroll
+  for (int turn = 0; turn < 4; turn++) {
+    if (!targets[turn]) continue;
+    float a[8], b[8];
+    unpack(sources[turn], a), unpack(others[turn], b);
+#pragma unroll
+    for (int e = 0; e < 8; e++) a[e] = fminf(fmaxf(a[e] * b[e], -65504.f), 65504.f);
+    store16(targets[turn], packed(a));
+  }
 }

@@ -15,13 +15,7 @@ DEVICE void finish_sums(const P& p, float (&sums)[8], int pixel, int column) {
 #pragma unroll
     for (int i = 0; i < 8; i++) sums[i] += others[i];
   }
-  if (p.finish.activation == 0) {
-#pragma unroll
-    for (int i = 0; i < 8; i++) sums[i] = fminf(fmaxf(sums[i], p.finish.low), p.finish.high) * p.finish.scale;
-  } else {
-#pragma unroll
-    for (int i = 0; i < 8; i++) sums[i] = finished(sums[i], p.finish);
-  }
+  finish_all(sums, p.finish);
   store16(p.target + image * p.target_image + (long long)place * p.target_stride + column, packed(sums));
 }
 

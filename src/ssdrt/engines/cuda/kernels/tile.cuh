@@ -54,8 +54,7 @@ DEVICE void store_tile(const P& p, const float (&sums)[COLUMNS / 2], uint32 bias
 #pragma unroll
           for (int i = 0; i < 8; i++) values[i] += others[i];
         }
-#pragma unroll
-        for (int i = 0; i < 8; i++) values[i] = finished(values[i], p.finish);
+        finish_all(values, p.finish);
         store16(at[half].target + column, packed(values));
       }
     }
