@@ -4,12 +4,14 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 import ssdrt.engines
 from ssdrt.engines import cuda, null
-from ssdrt.engines.base import engine_module, engine_names, named_precisions, pick_engine
+from ssdrt.engines.base import engine_module, engine_names, named_precisions, not_taken, pick_engine
+from ssdrt.engines.cuda.tactics import Device
 from ssdrt.errors import EngineError
 from ssdrt.preparation import build
 from tiny_ssd import tiny_ssd
@@ -71,11 +73,20 @@ def test_deleting_an_engine_breaks_nothing_else(name, tmp_path):
     assert chosen != name
 
 
-def test_auto_takes_cuda_where_it_has_run_and_computes_as_asked(monkeypatch):
-    monkeypatch.setattr(cuda, "unavailable", lambda: None)
-    monkeypatch.setattr(cuda, "untried", lambda: None)
-    assert pick_engine("auto") == pick_engine("auto", "fp16") == "cuda"
+@pytest.mark.parametrize(
+    ("architecture", "taken"), [("sm_90a", True), ("sm_89", False), ("sm_100", False), ("sm_120", False)]
+)
+def test_auto_takes_cuda_where_it_has_run_and_computes_as_asked(monkeypatch, architecture, taken):
+    device = Device(architecture, 132, 232448)
+    monkeypatch.setattr(cuda.driver, "Gpu", lambda: SimpleNamespace(name="a GPU", device=lambda: device))
+    assert (pick_engine("auto") == "cuda") is taken
+    assert (pick_engine("auto", "fp16") == "cuda") is taken
     assert pick_engine("auto", "fp32") != "cuda"
-    monkeypatch.setattr(cuda, "untried", lambda: "its kernels have not been run on this GPU")
-    assert pick_engine("auto") != "cuda"
     assert pick_engine("cuda") == "cuda"
+    assert (not_taken("cuda") is None) is taken
+    assert taken or "have not been run on a GPU" in not_taken("cuda")
+
+
+def test_cuda_stands_before_tensorrt():
+    names = engine_names()
+    assert names.index("cuda") < names.index("tensorrt") < names.index("openvino")
