@@ -170,12 +170,9 @@ class Separable:
 
 
 @dataclass(frozen=True)
-class Chain:
-    """A `Separable` and another of stride 2 that alone reads it: one kernel as far as the second depthwise convolution,
-    and the last 1x1; or the two by themselves."""
-
+class _Pair:
     name: str
-    first: Separable
+    first: Separable | Convolution
     second: Separable
 
     @property
@@ -190,23 +187,19 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Inverted:
+class Chain(_Pair):
+    """A `Separable` and another of stride 2 that alone reads it: one kernel as far as the second depthwise convolution,
+    and the last 1x1; or the two by themselves."""
+
+    first: Separable
+
+
+@dataclass(frozen=True)
+class Inverted(_Pair):
     """A 1x1 that widens and the `Separable` that alone reads it, an inverted residual of MobileNet v2: one kernel, or
     the two by themselves."""
 
-    name: str
     first: Convolution
-    second: Separable
-
-    @property
-    def source(self) -> View:
-        """What the first 1x1 reads."""
-        return self.first.source
-
-    @property
-    def target(self) -> View:
-        """What the last 1x1 writes."""
-        return self.second.target
 
 
 Step: TypeAlias = Convolution | Depthwise | Separable | Chain | Inverted | Pool | GlobalPool | Enlarge | Elementwise

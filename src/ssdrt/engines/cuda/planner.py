@@ -5,6 +5,8 @@ A group runs where its last layer stands: by then everything it reads is there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ssdrt.engines.cuda.draft import Draft
@@ -45,49 +47,51 @@ def plan_network(model: SsdModel) -> Plan:
     copy_loose_heads(draft)
     image, head = draft.values[IMAGE].view, draft.head
     kept = {head.logits_buffer, head.boxes_buffer}
-    steps = inverted(chained(joined(draft.steps)))
+    steps = draft.steps
+    for one_of in (joined, chained, inverted):
+        steps = paired(steps, one_of)
     slots, slot_of = assign_slots(steps, draft.buffers, image.buffer, kept)
     return Plan(image, tuple(steps), head, tuple(draft.buffers), slots, slot_of)
 
 
-def joined(steps: list[Step]) -> list[Step]:
-    """Every depthwise step and the 1x1 that alone reads what it makes as one."""
+def paired(steps: list[Step], one_of: Callable[[Step, Step], Step | None]) -> list[Step]:
+    """Steps of which the second alone reads what the first makes, as the one that `one_of` makes of them, if any."""
     readers = _readers(steps)
-    pairs: dict[int, Depthwise] = {}
+    pairs: dict[int, Step] = {}
+    taken: set[int] = set()
     for step in steps:
         behind = readers.get(step.target.buffer, [])
-        if isinstance(step, Depthwise) and len(behind) == 1 and isinstance(behind[0], Convolution):
-            only = behind[0]
-            if only.source == step.target and only.weights.shape[:2] == (1, 1) and only.strides == (1, 1):
-                pairs[id(only)] = step
-    taken = {id(step) for step in pairs.values()}
-    return [
-        Separable(step.name, pairs[id(step)], step) if isinstance(step, Convolution) and id(step) in pairs else step
-        for step in steps
-        if id(step) not in taken
-    ]
+        one = one_of(step, behind[0]) if len(behind) == 1 and id(step) not in pairs else None
+        if one is not None:
+            pairs[id(behind[0])] = one
+            taken.add(id(step))
+    return [pairs.get(id(step), step) for step in steps if id(step) not in taken]
+
+
+def joined(first: Step, second: Step) -> Separable | None:
+    """A depthwise step and a 1x1."""
+    if not (isinstance(first, Depthwise) and isinstance(second, Convolution) and second.source == first.target):
+        return None
+    fits = second.weights.shape[:2] == (1, 1) and second.strides == (1, 1)
+    return Separable(second.name, first, second) if fits else None
+
+
+def chained(first: Step, second: Step) -> Chain | None:
+    """Two `Separable` that chain.cu computes as far as the second 1x1."""
+    if not (isinstance(first, Separable) and isinstance(second, Separable) and second.source == first.target):
+        return None
+    return Chain(second.name, first, second) if _is_chain(first, second) else None
+
+
+def inverted(first: Step, second: Step) -> Inverted | None:
+    """A 1x1 that widens and a `Separable`, where inverted.cu can compute them."""
+    if not (isinstance(first, Convolution) and isinstance(second, Separable) and second.source == first.target):
+        return None
+    return Inverted(second.name, first, second) if _is_inverted(first, second) else None
 
 
 WIDE = (64, 256)
 """Channels, more than the first and at most the second, for which chain.cu is; the front of MobileNet v1 has fewer."""
-
-
-def chained(steps: list[Step]) -> list[Step]:
-    """Two `Separable` that chain.cu computes as far as the second 1x1, as one."""
-    readers = _readers(steps)
-    firsts: dict[int, Separable] = {}
-    for step in steps:
-        behind = readers.get(step.target.buffer, [])
-        if isinstance(step, Separable) and len(behind) == 1 and isinstance(behind[0], Separable):
-            only = behind[0]
-            if only.source == step.target and id(step) not in firsts and _is_chain(step, only):
-                firsts[id(only)] = step
-    taken = {id(step) for step in firsts.values()}
-    return [
-        Chain(step.name, firsts[id(step)], step) if isinstance(step, Separable) and id(step) in firsts else step
-        for step in steps
-        if id(step) not in taken
-    ]
 
 
 def _is_chain(first: Separable, second: Separable) -> bool:
@@ -100,24 +104,6 @@ def _is_chain(first: Separable, second: Separable) -> bool:
         and max(two.pads) <= 1
         and all(WIDE[0] < view.channels <= WIDE[1] for view in (first.source, first.target))
     )
-
-
-def inverted(steps: list[Step]) -> list[Step]:
-    """A 1x1 that widens and the `Separable` that alone reads it, where inverted.cu can compute them, as one."""
-    readers = _readers(steps)
-    firsts: dict[int, Convolution] = {}
-    for step in steps:
-        behind = readers.get(step.target.buffer, [])
-        if isinstance(step, Convolution) and len(behind) == 1 and isinstance(behind[0], Separable):
-            only = behind[0]
-            if only.source == step.target and _is_inverted(step, only):
-                firsts[id(only)] = step
-    taken = {id(step) for step in firsts.values()}
-    return [
-        Inverted(step.name, firsts[id(step)], step) if isinstance(step, Separable) and id(step) in firsts else step
-        for step in steps
-        if id(step) not in taken
-    ]
 
 
 def _is_inverted(first: Convolution, second: Separable) -> bool:

@@ -1,7 +1,7 @@
 // The first convolution, of stride 2, from the bytes of pictures that have the network's size: normalised as they are
-// read, to the very numbers that `resize_image` (image.cu) would have written, so that a border is zero after it. What
-// follows is as in front.cu; the bytes of a block's next tile are on their way while it multiplies.
-#include "common.cuh"
+// read, to the very numbers that `resize_image` (image.cu) would have written, so that a border is zero after it. The
+// bytes of a block's next tile are on their way while it multiplies.
+#include "windows.cuh"
 
 struct First {
   const uint4* pictures;  // table of `Picture` (image.cu), of which only the address matters here
@@ -90,34 +90,7 @@ __global__ void __launch_bounds__(128, ROWS > 3 || COLUMNS > 32 ? 3 : COLUMNS ==
     }
     __syncthreads();  // one a tile: the patch before this one is written again only after the next
     float sums[2][N][4];
-#pragma unroll
-    for (int m = 0; m < 2; m++)
-#pragma unroll
-      for (int n = 0; n < N; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) sums[m][n][e] = 0.f;
-    const uint32* mine = patch + warp * 4 * PITCH + g * 3;
-#pragma unroll
-    for (int step = 0; step < STEPS; step++) {
-      const int q0 = step * 8 + t, q1 = q0 + 4;  // pairs of this thread; those behind the last row have no weights
-      const int r0 = min(q0 / PAIRS, ROWS - 1), r1 = min(q1 / PAIRS, ROWS - 1);
-      const int at0 = r0 * PITCH + q0 % PAIRS, at1 = r1 * PITCH + q1 % PAIRS;
-      uint32 left[2][4];
-#pragma unroll
-      for (int m = 0; m < 2; m++) {
-        const uint32* row = mine + m * 2 * PITCH;
-        left[m][0] = row[at0], left[m][1] = row[at0 + 24], left[m][2] = row[at1], left[m][3] = row[at1 + 24];
-      }
-#pragma unroll
-      for (int n = 0; n < N; n += 2) {
-        const uint4 w = weights[(step * (N / 2) + n / 2) * 32 + lane];
-#pragma unroll
-        for (int m = 0; m < 2; m++) {
-          multiply(sums[m][n], left[m], w.x, w.y);
-          multiply(sums[m][n + 1], left[m], w.z, w.w);
-        }
-      }
-    }
+    sum_windows<ROWS, PAIRS, PITCH>(sums, patch + warp * 4 * PITCH + g * 3, weights);
 #pragma unroll
     for (int m = 0; m < 2; m++)
 #pragma unroll

@@ -1,7 +1,7 @@
 // The first convolution: a window of stride 2 over 3 channels, whose pixels fill 8. Only the 3 go to shared memory, so that
 // what a row of the window sees is one piece of neighbouring numbers, and K is a row after a row of them. A warp makes two
 // rows of 16 pixels; a block keeps its weights, in the order of the registers that take them, for all its tiles.
-#include "common.cuh"
+#include "windows.cuh"
 
 struct Front {
   const half_t* source;
@@ -41,34 +41,7 @@ __global__ void __launch_bounds__(128, 4) front(const __grid_constant__ Front p)
     }
     __syncthreads();
     float sums[2][N][4];
-#pragma unroll
-    for (int m = 0; m < 2; m++)
-#pragma unroll
-      for (int n = 0; n < N; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) sums[m][n][e] = 0.f;
-    const uint32* mine = patch + warp * 4 * PITCH + g * 3;
-#pragma unroll
-    for (int step = 0; step < STEPS; step++) {
-      const int q0 = step * 8 + t, q1 = q0 + 4;  // pairs of this thread; those behind the last row have no weights
-      const int r0 = min(q0 / PAIRS, ROWS - 1), r1 = min(q1 / PAIRS, ROWS - 1);
-      const int at0 = r0 * PITCH + q0 % PAIRS, at1 = r1 * PITCH + q1 % PAIRS;
-      uint32 left[2][4];
-#pragma unroll
-      for (int m = 0; m < 2; m++) {
-        const uint32* row = mine + m * 2 * PITCH;
-        left[m][0] = row[at0], left[m][1] = row[at0 + 24], left[m][2] = row[at1], left[m][3] = row[at1 + 24];
-      }
-#pragma unroll
-      for (int n = 0; n < N; n += 2) {
-        const uint4 w = weights[(step * (N / 2) + n / 2) * 32 + lane];
-#pragma unroll
-        for (int m = 0; m < 2; m++) {
-          multiply(sums[m][n], left[m], w.x, w.y);
-          multiply(sums[m][n + 1], left[m], w.z, w.w);
-        }
-      }
-    }
+    sum_windows<ROWS, PAIRS, PITCH>(sums, patch + warp * 4 * PITCH + g * 3, weights);
 #pragma unroll
     for (int m = 0; m < 2; m++)
 #pragma unroll
