@@ -6,7 +6,7 @@ import pytest
 from engines.cuda.gpu import bench, needs_gpu  # noqa: F401
 from ssdrt.engines.cuda.executor import Memory, run_step
 from ssdrt.engines.cuda.plan import Convolution, Depthwise, Finish, Inverted, Separable, View
-from ssdrt.engines.cuda.planner import inverted
+from ssdrt.engines.cuda.planner import inverted, paired
 from ssdrt.engines.cuda.tactics import Device, tactics
 
 RANDOM = np.random.default_rng(14)
@@ -45,7 +45,7 @@ def residual(size, channels, hidden, columns, stride, pads, add):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_both_steps_become_one(shape):
     (one, two), _ = residual(*shape)
-    (step,) = inverted([one, two])
+    (step,) = paired([one, two], inverted)
     assert isinstance(step, Inverted)
     assert (step.first, step.second) == (one, two)
     assert [t.kernel for t in tactics(step, 64, Device("sm_86", 84, 101376))] == ["apart"]
@@ -54,7 +54,7 @@ def test_both_steps_become_one(shape):
 def test_a_wide_map_that_others_read_stays():
     (one, two), _ = residual(*SHAPES[0])
     steps = [one, two, Separable("e", two.depthwise, two.point)]
-    assert inverted(steps) == steps
+    assert paired(steps, inverted) == steps
 
 
 @needs_gpu
