@@ -157,7 +157,9 @@ def suppress_candidates(
     alive = np.flatnonzero(scores > (lowest if everything else max(last, lowest)))
     if not len(alive):
         return _NOTHING if everything else None
-    ranks = alive if np.isnan(scores[0]) else slice(0, len(alive))  # NaN comes first where it comes at all
+    if alive[-1] - alive[0] >= len(alive):
+        return None  # NaN among the others, as some builds of ONNX Runtime put it: the best may be missing
+    ranks = slice(int(alive[0]), int(alive[-1]) + 1)  # NaN before them
     anchors, classes = np.divmod(indices[ranks].astype(np.int64), num_classes)
     boxes, scores = boxes[ranks], scores[ranks]
     order = np.lexsort((anchors, classes, -scores))

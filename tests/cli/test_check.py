@@ -23,15 +23,16 @@ def test_every_usable_engine_gets_a_line_and_fp32_passes(ssdrt):
     for engine in USABLE:
         verdicts = {line[1]: line[-1] for line in lines if line[:1] == [engine]}
         assert set(verdicts) == set(engine_module(engine).precisions())
-        assert verdicts["fp32"] == "pass"
+        assert verdicts.get("fp32", "pass") == "pass"  # cuda has fp16 alone
     assert (code == 0) == ("FAIL" not in out)
-    assert "scores within 0.002" in out
+    assert ("scores within 0.002" in out) == any("fp32" in engine_module(name).precisions() for name in USABLE)
     assert err == ""
 
 
 def test_an_engine_that_cannot_run_is_listed_with_what_to_type(ssdrt, monkeypatch):
     for name in USABLE:
-        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+        module = "cuda.bindings.driver" if name == "cuda" else name
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     code, out, _ = ssdrt("check", GRAPH)
     first, *others = out.splitlines()
     assert code == 0

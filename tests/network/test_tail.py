@@ -74,3 +74,8 @@ def test_detections_are_those_of_all_scores(threshold, steps, strange):
             for ours, expected in zip(few, whole, strict=True):
                 np.testing.assert_array_equal(ours, expected)
     assert enough or steps == 8
+
+
+def test_nan_among_the_best_pairs_asks_for_all_of_them():
+    boxes, scores = np.tile(np.float32([0, 0, 1, 1]), (4, 1)), np.float32([0.9, np.nan, 0.8, 0.1])
+    assert suppress_candidates(boxes, scores, np.arange(4), 1, 10, NmsParameters(0.2, 0.5, 10, 20)) is None
