@@ -99,6 +99,12 @@ def test_what_reads_bytes():
     assert all(one.cubin[:4] == b"\x7fELF" for one in code.values())
 
 
+def test_inverted_residuals():
+    kinds = ("1,2,2,2,false", "2,3,1,2,true", "2,4,1,1,true", "1,1,1,2,false")
+    code = compiler.compile_kernels([("inverted.cu", f"inverted<{kind}>") for kind in kinds], "sm_90a")
+    assert all("inverted" in one.symbol and one.cubin[:4] == b"\x7fELF" for one in code.values())
+
+
 def test_few_pixels_by_clusters():
     kinds = ("1,1", "2,4", "2,2", "1,8")
     wanted = [("few.cu", f"few_separable<{kind}>") for kind in kinds]

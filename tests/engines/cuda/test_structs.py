@@ -62,7 +62,23 @@ def test_fields_lie_where_the_compiler_puts_them(file, monkeypatch):
             f'static_assert(sizeof(Weights<{a // 8}, {b // 8}, {c // 8}>) == {stem.weights_size(a, b, c)}, "Weights");'
             for a, b, c in ((32, 64, 128), (24, 48, 96), (8, 16, 32), (32, 0, 16), (24, 0, 32))
         ]
+        lines += [
+            f"static_assert(resident({sixteens}, {str(two).lower()}) == {stem.resident(sixteens, two)});"
+            for sixteens in stem.SIXTEENS
+            for two in (False, True)
+        ]
+    if file == "first.cu":
+        lines += [
+            f"static_assert(resident({rows}, {columns}) == {first.resident(rows, columns)});"
+            for rows in (3, 5, 7)
+            for columns in (16, 32, 64)
+        ]
     if file == "inverted.cu":
+        lines += [
+            f"static_assert(resident({stride}, {warps}) == {tactics.inverted_resident(stride, warps)});"
+            for stride in (1, 2)
+            for warps in (1, 2, 3, 4)
+        ]
         lines.append(f"static_assert(8 * TILES == {tactics.HIDDEN});")
         lines += [
             f"static_assert(sizeof(Weights<{steps}, {warps}>) == {tactics.inverted_weights(steps, warps)});"

@@ -78,9 +78,14 @@ def launch(build: Builder, model: SsdModel, pictures: int) -> Launch:
         factors=(c_float * 3)(*line[0]), offsets=(c_float * 3)(*line[1]), finish=finish_struct(step.finish),
         of_across=divider(across), of_image=divider(across * down),
     )  # fmt: skip
-    resident = 3 if step.weights.shape[0] > 3 or wide > 32 else 8 if wide == 16 else 6
+    at_once = resident(step.weights.shape[0], wide) * PROCESSORS
     file, name = kernels(build.plan, model)[0]
-    return Launch(file, name, (min(tiles, resident * PROCESSORS), 1), 128, parameters, step="first")
+    return Launch(file, name, (min(tiles, at_once), 1), 128, parameters, step="first")
+
+
+def resident(rows: int, columns: int) -> int:
+    """Blocks of a multiprocessor."""
+    return 3 if rows > 3 or columns > 32 else 8 if columns == 16 else 6
 
 
 def line_of(model: SsdModel) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:

@@ -10,13 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.engines.cuda.launch import PROCESSORS, Builder, DividerStruct, Launch, divider
-from ssdrt.engines.cuda.packing import column_order, filled
+from ssdrt.engines.cuda.packing import column_order, filled, fragments, rows_of_window
 from ssdrt.engines.cuda.plan import Inverted
-from ssdrt.engines.cuda.stem import fragments, rows_of_window
-from ssdrt.engines.cuda.tactics import HIDDEN, Tactic
-
-COLUMNS = 32
-"""Channels of the target that are computed."""
+from ssdrt.engines.cuda.tactics import HIDDEN, NARROW, Tactic
 
 
 class InvertedStruct(ctypes.Structure):
@@ -67,14 +63,14 @@ def weights(step: Inverted, steps: int, warps: int) -> NDArray[np.uint8]:
 def parts_of(step: Inverted, steps: int, warps: int) -> tuple[NDArray[Any], ...]:
     """The weights and biases, one array after the other."""
     hidden, (depthwise, point) = warps * HIDDEN, (step.second.depthwise, step.second.point)
-    wide = filled(step.first.weights[0, 0], 32, hidden) * (64 / 6)
+    wide = filled(step.first.weights[0, 0], NARROW, hidden) * (64 / 6)
     expand = fragments(wide).reshape(hidden // 8, 32, 2, 4)[:, :, :steps]
-    narrow = (filled(point.weights[0, 0], hidden, COLUMNS) * 6)[:, column_order(COLUMNS)].astype(np.float16)
+    narrow = (filled(point.weights[0, 0], hidden, NARROW) * 6)[:, column_order(NARROW)].astype(np.float16)
     # (steps of K, pairs of tiles, 32 lanes, 2 tiles, 2 halves of K, 2)
     project = narrow.reshape(hidden // 16, 2, 4, 2, 2, 2, 8).transpose(0, 4, 6, 2, 5, 1, 3)
     return (
         rows_of_window(depthwise, hidden, filled(step.first.bias, hidden) * (64 / 6)),
         np.ascontiguousarray(project),
         np.ascontiguousarray(expand),
-        filled(point.bias, COLUMNS).astype(np.float32),
+        filled(point.bias, NARROW).astype(np.float32),
     )

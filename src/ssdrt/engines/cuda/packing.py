@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdrt.engines.cuda.plan import Depthwise
 from ssdrt.model import Floats
 
 LARGEST = 65504.0  # finite number of fp16
@@ -73,3 +76,20 @@ def pack_front(weights: Floats, tile: int) -> NDArray[np.float16]:
     # a lane is (column of 8, pair of a half)
     ordered = flat.reshape(-1, 2, 4, 2, tile // 16, 2, 8).transpose(0, 4, 6, 2, 5, 1, 3)
     return np.ascontiguousarray(ordered.reshape(-1, tile // 16, 32, 2, 2, 2))
+
+
+def fragments(values: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
+    """(K, columns) as (tiles of 8 columns, pairs of steps of K, 32 lanes, 8) fp16: a lane's two pairs of each step."""
+    steps, tiles = len(values) // 16, values.shape[1] // 8
+    # a lane is (column of 8, pair of a half)
+    ordered = values.astype(np.float16).reshape(steps // 2, 2, 2, 4, 2, tiles, 8).transpose(5, 0, 6, 3, 1, 2, 4)
+    return np.ascontiguousarray(ordered)
+
+
+def rows_of_window(step: Depthwise, channels: int, before: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
+    """(tiles of 8 channels, 4 pairs, 3 rows of the window, 4, 2) fp16: three weights, and where the sum starts or, in
+    the other rows, the bias of the convolution before."""
+    window = filled(step.weights.reshape(3, 3, -1), channels)
+    behind = np.stack([filled(step.bias, channels) / 6, before, before])[:, None]
+    rows = np.concatenate([window, behind], axis=1).astype(np.float16)  # (3, 4, channels)
+    return np.ascontiguousarray(rows.reshape(3, 4, channels // 8, 4, 2).transpose(2, 3, 0, 1, 4))

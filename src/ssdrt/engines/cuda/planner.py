@@ -15,7 +15,7 @@ from ssdrt.engines.cuda.memory import assign_slots
 from ssdrt.engines.cuda.network import Group, Network
 from ssdrt.engines.cuda.patterns import PATTERNS
 from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, Inverted, Plan, Separable, Step, reads
-from ssdrt.engines.cuda.tactics import HIDDEN, is_plain, is_point
+from ssdrt.engines.cuda.tactics import HIDDEN, NARROW, is_plain, is_point
 from ssdrt.errors import ModelError
 from ssdrt.model import IMAGE, SsdModel
 
@@ -121,9 +121,9 @@ def _is_inverted(first: Convolution, second: Separable) -> bool:
         and (same or halving)
         and added
         and (end.activation, end.scale) == ("none", 1)
-        and first.source.channels <= 32
+        and first.source.channels <= NARROW
         and first.source.channels < first.target.channels <= 4 * HIDDEN
-        and point.target.channels <= 32
+        and point.target.channels <= NARROW
         and second.target.height * second.target.width >= SMALLEST
         and _is_moderate(first, second)
     )
@@ -132,13 +132,14 @@ def _is_inverted(first: Convolution, second: Separable) -> bool:
 SMALLEST = 256
 """Pixels of the target of an `Inverted`: strips of fewer do not fill up."""
 
-LARGEST = 1000.0
+MODERATE = 1000.0
+"""Weights and biases of an `Inverted`, at most: inverted.cu has up to 64 times as much in fp16."""
 
 
 def _is_moderate(first: Convolution, second: Separable) -> bool:
-    """Whether inverted.cu can hold weights and biases in fp16, of which it takes multiples."""
+    """Whether inverted.cu can hold all weights and biases."""
     parts = (first, second.depthwise, second.point)
-    return all(bool((np.abs(values) <= LARGEST).all()) for one in parts for values in (one.weights, one.bias))
+    return all(bool((np.abs(values) <= MODERATE).all()) for one in parts for values in (one.weights, one.bias))
 
 
 def _readers(steps: list[Step]) -> dict[int, list[Step]]:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.engines.cuda.launch import PROCESSORS, Builder, DividerStruct, Launch, divider, twice
-from ssdrt.engines.cuda.packing import column_order, filled
-from ssdrt.engines.cuda.plan import Convolution, Depthwise, Plan, Separable, reads
+from ssdrt.engines.cuda.packing import column_order, filled, fragments, rows_of_window
+from ssdrt.engines.cuda.plan import Convolution, Plan, Separable, reads
 from ssdrt.model import SsdModel
 
 FILE = "stem.cu"
@@ -106,8 +106,7 @@ def launch(build: Builder, model: SsdModel, pictures: int) -> Launch:
     if two and build.batch > 4:  # the width that computes fewer pixels twice
         sixteens = min(usable, key=lambda one: (-(-target.width // across(one, two)) * one, -one))
     strips = -(-target.width // across(sixteens, two))
-    resident = 2 if not two else 3 if sixteens == 4 else 4
-    at_once = resident * PROCESSORS * WARPS
+    at_once = resident(sixteens, two) * PROCESSORS * WARPS
     # A wave of pieces takes as long as their rows and the two above them that each begins with.
     down = min(
         (-(-target.height // pieces) for pieces in range(1, target.height + 1)),
@@ -130,6 +129,11 @@ def launch(build: Builder, model: SsdModel, pictures: int) -> Launch:
 def across(sixteens: int, two: bool = False) -> int:
     """Pixels of the last map in a strip; `two`: as MobileNet v2 begins."""
     return 16 * sixteens - 4 if two else 8 * sixteens - 2
+
+
+def resident(sixteens: int, two: bool) -> int:
+    """Blocks of a multiprocessor."""
+    return 2 if not two else 3 if sixteens == 4 else 4
 
 
 def has_strips(sixteens: int, width: int) -> bool:
@@ -212,20 +216,3 @@ def first_rows(packed: NDArray[np.float16]) -> NDArray[np.float16]:
         flat[8 * row : 8 * row + 8] = rows[row, :8]
         flat[24 + 2 * row] = rows[row, 8]
     return flat
-
-
-def fragments(values: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
-    """(K, columns) as (tiles of 8 columns, pairs of steps of K, 32 lanes, 8) fp16: a lane's two pairs of each step."""
-    steps, tiles = len(values) // 16, values.shape[1] // 8
-    # a lane is (column of 8, pair of a half)
-    ordered = values.astype(np.float16).reshape(steps // 2, 2, 2, 4, 2, tiles, 8).transpose(5, 0, 6, 3, 1, 2, 4)
-    return np.ascontiguousarray(ordered)
-
-
-def rows_of_window(step: Depthwise, channels: int, before: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
-    """(tiles of 8 channels, 4 pairs, 3 rows of the window, 4, 2) fp16: three weights, and where the sum starts or, in
-    the other rows, the bias of the convolution before."""
-    window = filled(step.weights.reshape(3, 3, -1), channels)
-    behind = np.stack([filled(step.bias, channels) / 6, before, before])[:, None]
-    rows = np.concatenate([window, behind], axis=1).astype(np.float16)  # (3, 4, channels)
-    return np.ascontiguousarray(rows.reshape(3, 4, channels // 8, 4, 2).transpose(2, 3, 0, 1, 4))

@@ -36,7 +36,7 @@ class Tactic:
     shared: int = 0
     parts: int = 1
     resident: int = 1
-    inner: tuple[Tactic, ...] = ()  # of a `Separable`, a `Chain` or an `Inverted`: those of its two parts
+    inner: tuple[Tactic, ...] = ()  # of a `Separable` or `TwoSteps`: those of its two parts
 
     @property
     def words(self) -> str:
@@ -327,10 +327,18 @@ def _chain(step: Chain, batch: int, device: Device) -> list[Tactic]:
 HIDDEN = 48
 """Channels of the wide map that a warp of `inverted` has."""
 
+NARROW = 32
+"""Channels of the maps before and behind it, at most."""
+
 
 def inverted_weights(steps: int, warps: int) -> int:
     """Bytes of `Weights` of inverted.cu."""
     return warps * HIDDEN // 8 * (192 + 512 + 256 * steps) + 128
+
+
+def inverted_resident(stride: int, warps: int) -> int:
+    """Blocks of a multiprocessor that inverted.cu has registers for."""
+    return (16 if stride == 2 else 12) // warps
 
 
 def _inverted(step: Inverted, batch: int, device: Device) -> list[Tactic]:
@@ -346,7 +354,7 @@ def _inverted(step: Inverted, batch: int, device: Device) -> list[Tactic]:
         across = 8 * sixteens - 1 if stride == 2 else 16 * sixteens - 2
         made = 2 * sixteens // stride
         shared = inverted_weights(steps, warps) + (5 if add else 3) * 512 * sixteens * steps + 2 * warps * made * 1024
-        resident = min((16 if stride == 2 else 12) // warps, (device.shared + 1024) // (shared + 1024))
+        resident = min(inverted_resident(stride, warps), (device.shared + 1024) // (shared + 1024))
         name = f"inverted<{steps},{warps},{stride},{sixteens},{'true' if add else 'false'}>"
         # A row takes as long as its pixels, and weights that are loaded for each.
         cost = -(-width // across) * (sixteens + 0.3)

@@ -65,6 +65,13 @@ DEVICE uint32 multiply_add(uint32 a, uint32 b, uint32 c) {
   return d;
 }
 
+// Limited to 0..1
+DEVICE uint32 multiply_add_saturated(uint32 a, uint32 b, uint32 c) {
+  uint32 d;
+  asm("fma.rn.sat.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+
 DEVICE uint32 limited(uint32 v, uint32 low, uint32 high) {
   asm("max.f16x2 %0, %0, %1;" : "+r"(v) : "r"(low));
   asm("min.f16x2 %0, %0, %1;" : "+r"(v) : "r"(high));

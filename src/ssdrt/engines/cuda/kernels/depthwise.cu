@@ -14,6 +14,18 @@ struct Depthwise {
   Divider of_chunks, of_strips, of_rows;
 };
 
+// Neighbouring pixels of a row, 8 channels of each; zero beyond the borders.
+template <int COLUMNS>
+DEVICE void load_line(uint4 (&line)[COLUMNS], const Depthwise& p, const half_t* source, int x, int y) {
+  const bool row_inside = (uint32)y < (uint32)p.height;
+#pragma unroll
+  for (int i = 0; i < COLUMNS; i++) {
+    line[i] = make_uint4(0, 0, 0, 0);
+    if (row_inside && (uint32)(x + i) < (uint32)p.width)
+      line[i] = load16(source + (long long)(y * p.width + x + i) * p.source_stride);
+  }
+}
+
 // Any window, fp32 sums.
 template <int WINDOW_Y, int WINDOW_X, int STRIDE_Y, int STRIDE_X, int GAP_Y, int GAP_X, int ALONG>
 __global__ void __launch_bounds__(128) depthwise(const __grid_constant__ Depthwise p) {
@@ -92,14 +104,8 @@ __global__ void __launch_bounds__(128) depthwise_halves(const __grid_constant__ 
   wait_for_earlier_kernels();
 #pragma unroll
   for (int y = 0; y < ROWS; y++) {
-    const bool row_inside = (uint32)(from_y + y) < (uint32)p.height;
     uint4 line[COLUMNS];
-#pragma unroll
-    for (int i = 0; i < COLUMNS; i++) {
-      line[i] = make_uint4(0, 0, 0, 0);
-      if (row_inside && (uint32)(from_x + i) < (uint32)p.width)
-        line[i] = load16(source + (long long)((from_y + y) * p.width + from_x + i) * p.source_stride);
-    }
+    load_line(line, p, source, from_x, from_y + y);
 #pragma unroll
     for (int d = 0; d < DOWN; d++)
       if (y >= d * STRIDE && y < d * STRIDE + 3) {
@@ -143,14 +149,8 @@ __global__ void __launch_bounds__(128) depthwise_rows(const __grid_constant__ De
   wait_for_earlier_kernels();
 #pragma unroll
   for (int y = 0; y < ROWS; y++) {
-    const bool row_inside = (uint32)(from_y + y) < (uint32)p.height;
     uint4 line[COLUMNS];
-#pragma unroll
-    for (int i = 0; i < COLUMNS; i++) {
-      line[i] = make_uint4(0, 0, 0, 0);
-      if (row_inside && (uint32)(from_x + i) < (uint32)p.width)
-        line[i] = load16(source + (long long)((from_y + y) * p.width + from_x + i) * p.source_stride);
-    }
+    load_line(line, p, source, from_x, from_y + y);
 #pragma unroll
     for (int d = 0; d < DOWN; d++)
       if (y >= d * STRIDE && y < d * STRIDE + WINDOW) {

@@ -15,10 +15,13 @@ struct First {
   Divider of_across, of_image;  // tiles beside each other; tiles of a picture
 };
 
+// Blocks of a multiprocessor.
+DEVICE constexpr int resident(int rows, int columns) { return rows > 3 || columns > 32 ? 3 : columns == 16 ? 8 : 6; }
+
 // COLUMNS: 16, 32 or 64. END: 0 limits alone, 1 hard swish, 2 what `finish` says. SHIFT: pad_x. EVEN: channels are
 // normalised alike.
 template <int ROWS, int ALONG, int COLUMNS, int END, int SHIFT, bool EVEN>
-__global__ void __launch_bounds__(128, ROWS > 3 || COLUMNS > 32 ? 3 : COLUMNS == 16 ? 8 : 6) first(const __grid_constant__ First p) {
+__global__ void __launch_bounds__(128, resident(ROWS, COLUMNS)) first(const __grid_constant__ First p) {
   constexpr int PAIRS = (3 * ALONG + 1) / 2, STEPS = (ROWS * PAIRS + 7) / 8, N = COLUMNS / 8;  // pairs of a row of the window
   constexpr int HIGH = 14 + ROWS, PITCH = (3 * 15 + PAIRS + 1) / 2 * 2, QUADS = PITCH / 2;     // words, fours of a row
   constexpr int EACH = (HIGH * QUADS + 127) / 128, GROUP = N < 4 ? N : 4;                      // fours of a thread
@@ -108,7 +111,7 @@ __global__ void __launch_bounds__(128, ROWS > 3 || COLUMNS > 32 ? 3 : COLUMNS ==
 #pragma unroll
             for (int k = 0; k < 2; k++) {
               v[k] = sums[m][group * 4 + j][half * 2 + k] + (group ? p.bias[column + 2 * j + k] : bias[2 * j + k]);
-              if (END == 1) v[k] = v[k] * (fminf(fmaxf(v[k] + 3.f, 0.f), 6.f) * (1.f / 6.f));
+              if (END == 1) v[k] = v[k] * hard_sigmoid(v[k]);
               if (END == 2) v[k] = finished(v[k], p.finish);
             }
             results[j] = pack(v[0], v[1]);

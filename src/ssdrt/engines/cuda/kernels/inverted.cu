@@ -34,9 +34,12 @@ struct Weights {
   uint4 bias[8];                           // of the columns, fp32
 };
 
+// Blocks of a multiprocessor.
+DEVICE constexpr int resident(int stride, int warps) { return (stride == 2 ? 16 : 12) / warps; }
+
 // STEPS: of K, 16 channels of the source each; SIXTEENS: of a strip's pixels of the wide map; ADD: the source, too
 template <int STEPS, int WARPS, int STRIDE, int SIXTEENS, bool ADD>
-__global__ void __launch_bounds__(WARPS * 32, (STRIDE == 2 ? 16 : 12) / WARPS) inverted(const __grid_constant__ Inverted p) {
+__global__ void __launch_bounds__(WARPS * 32, resident(STRIDE, WARPS)) inverted(const __grid_constant__ Inverted p) {
   using Held = Weights<STEPS, WARPS>;
   constexpr int EACH = 2 * SIXTEENS, MADE = EACH / STRIDE;  // pixels of a thread, of the wide map and of the target
   constexpr int ACROSS = STRIDE == 2 ? 8 * SIXTEENS - 1 : 16 * SIXTEENS - 2;  // pixels of a strip of the target
@@ -172,8 +175,8 @@ __global__ void __launch_bounds__(WARPS * 32, (STRIDE == 2 ? 16 : 12) / WARPS) i
 #pragma unroll
           for (int m = 0; m < PRODUCTS; m++) {
             const uint32 pixels[4] = {done[0][2 * m], done[0][2 * m + 1], done[1][2 * m], done[1][2 * m + 1]};
-            add_product(sums[m][2 * two], pixels, b.x, b.y);
-            add_product(sums[m][2 * two + 1], pixels, b.z, b.w);
+            multiply(sums[m][2 * two], pixels, b.x, b.y);
+            multiply(sums[m][2 * two + 1], pixels, b.z, b.w);
           }
         }
       }

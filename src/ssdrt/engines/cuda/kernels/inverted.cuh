@@ -2,23 +2,10 @@
 #pragma once
 #include "common.cuh"
 
-// a * b + c, limited to 0..1
-DEVICE uint32 multiply_add_saturated(uint32 a, uint32 b, uint32 c) {
-  uint32 d;
-  asm("fma.rn.sat.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-  return d;
-}
-
 // The product of a 16 x 16 and a 16 x 8 matrix, added to c, in fp16
 DEVICE void product(uint32 (&d)[2], const uint32 (&a)[4], uint32 b0, uint32 b1, uint32 c0, uint32 c1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0, %1}, {%2, %3, %4, %5}, {%6, %7}, {%8, %9};"
       : "=r"(d[0]), "=r"(d[1]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(c0), "r"(c1));
-}
-
-// The same in fp32, to itself
-DEVICE void add_product(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // Of the thread that many lanes before, or behind; its own where there is none.

@@ -3,11 +3,11 @@
 // 300x300 that never reach the GPU's memory, and little of it shared memory. The front of MobileNet v2 (TILES2 is 0) ends
 // with the first 1x1, and that with nothing.
 //
-// A warp walks down a strip of 30 (or 14) pixels of the last map, a row of 64 (32) of the first convolution's at a time;
-// of 60 (28) where no second depthwise convolution halves it. A
-// group of four threads has 8 (4) neighbouring pixels, a thread of them two channels in every 8: what one product leaves
-// in a thread is what the next one takes there, and of a depthwise window only the pixels of the two neighbouring groups
-// are not the thread's own. Rows of a window are sums that wait for the rows to come.
+// A warp walks down a strip of 30 (or 14) pixels of the last map, of 60 (28) where no second depthwise convolution halves
+// it, a row of 64 (32) of the first convolution's at a time. A group of four threads has 8 (4) neighbouring pixels, a thread
+// of them two channels in every 8: what one product leaves in a thread is what the next one takes there, and of a depthwise
+// window only the pixels of the two neighbouring groups are not the thread's own. Rows of a window are sums that wait for
+// the rows to come.
 //
 // Numbers between the ends are a sixth of the network's, and products with them 64 times that: relu6 is then what
 // saturating instructions do. x - 128 is exact in fp16; the first bias holds the rest of the normalisation, and a border
@@ -44,12 +44,6 @@ struct Weights<TILES1, 0, TILES3> {
   uint4 point2[TILES3][32];  // two steps of K
   float2 bias2[TILES3][4];
 };
-
-DEVICE uint32 multiply_add_saturated(uint32 a, uint32 b, uint32 c) {
-  uint32 d;
-  asm("fma.rn.sat.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-  return d;
-}
 
 constexpr uint32 ONE = 0x3c003c00u, SIXTY_FOURTH = 0x24002400u;
 
@@ -103,9 +97,12 @@ DEVICE uint32 two_bytes(uint32 address, uint32 apart) {
   return both;
 }
 
+// Blocks of a multiprocessor; `two`: as MobileNet v2 begins.
+DEVICE constexpr int resident(int sixteens, bool two) { return !two ? 2 : sixteens == 4 ? 3 : 4; }
+
 // SIXTEENS: of a strip's pixels after the first convolution
 template <int TILES1, int TILES2, int TILES3, int SIXTEENS>
-__global__ void __launch_bounds__(WARPS * 32, TILES2 ? 2 : SIXTEENS == 4 ? 3 : 4) stem(const __grid_constant__ Stem p) {
+__global__ void __launch_bounds__(WARPS * 32, resident(SIXTEENS, !TILES2)) stem(const __grid_constant__ Stem p) {
   using Held = Weights<TILES1, TILES2, TILES3>;
   constexpr int EACH = 2 * SIXTEENS, PITCH = 96 * SIXTEENS + 4;  // pixels of a thread; bytes of a row
   constexpr int STRIDE = TILES2 ? 2 : 1;                               // of the last depthwise convolution
