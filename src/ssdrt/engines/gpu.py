@@ -25,10 +25,8 @@ def open_driver(extra: str) -> Any:
     MissingExtra: it is not installed.
     EngineError: there is no driver or no GPU.
     """
-    driver, needs = (
-        import_extra("cuda.bindings.driver", extra, f"engine {extra}"),
-        f"engine {extra} needs an NVIDIA GPU",
-    )
+    driver = import_extra("cuda.bindings.driver", extra, f"engine {extra}")
+    needs = f"engine {extra} needs an NVIDIA GPU"
     try:
         (status,) = driver.cuInit(0)
     except RuntimeError as error:  # of the library that looks for the driver's

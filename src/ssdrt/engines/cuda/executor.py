@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 
 from ssdrt.engines import reference
 from ssdrt.engines.cuda.plan import (
-    Chain,
     Convolution,
     Depthwise,
     Elementwise,
     Enlarge,
     Finish,
     GlobalPool,
-    Inverted,
     Plan,
     Pool,
     Separable,
     Step,
+    TwoSteps,
     View,
 )
 from ssdrt.model import Activation, AvgPool, Conv, DepthwiseConv, Floats, MaxPool, Resize
@@ -72,7 +71,7 @@ def run_plan(plan: Plan, image: Floats, dtype: type[np.floating[Any]] = np.float
 
 def run_step(step: Step, memory: Memory) -> None:
     """One step, from its views to its view."""
-    if isinstance(step, (Chain, Inverted)):
+    if isinstance(step, TwoSteps):
         run_step(step.first, memory)
         run_step(step.second, memory)
         return

@@ -20,6 +20,7 @@ from ssdrt.engines.cuda.plan import (
     Pool,
     Separable,
     Step,
+    TwoSteps,
 )
 from ssdrt.engines.cuda.tactics import Tactic
 
@@ -33,7 +34,7 @@ def step_launches(build: Builder, index: int, tactic: Tactic) -> list[Launch]:
 
 def launches(build: Builder, key: str, step: Step, tactic: Tactic) -> list[Launch]:
     """The launches of a step, or of a part of one; `key` names its constants."""
-    if isinstance(step, (Chain, Inverted)) and tactic.kernel == "apart":
+    if isinstance(step, TwoSteps) and tactic.kernel == "apart":
         first, second = tactic.inner
         before = launches(build, f"{key} first", step.first, first)
         return [*before, *launches(build, f"{key} second", step.second, second)]

@@ -170,7 +170,9 @@ class Separable:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class TwoSteps:
+    """Two steps, of which the second alone reads the first: as one kernel, or the two by themselves."""
+
     name: str
     first: Separable | Convolution
     second: Separable
@@ -187,7 +189,7 @@ class _Pair:
 
 
 @dataclass(frozen=True)
-class Chain(_Pair):
+class Chain(TwoSteps):
     """A `Separable` and another of stride 2 that alone reads it: one kernel as far as the second depthwise convolution,
     and the last 1x1; or the two by themselves."""
 
@@ -195,7 +197,7 @@ class Chain(_Pair):
 
 
 @dataclass(frozen=True)
-class Inverted(_Pair):
+class Inverted(TwoSteps):
     """A 1x1 that widens and the `Separable` that alone reads it, an inverted residual of MobileNet v2: one kernel, or
     the two by themselves."""
 

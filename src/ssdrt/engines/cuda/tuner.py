@@ -13,7 +13,7 @@ from ssdrt.engines.cuda import compiler
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import launches
-from ssdrt.engines.cuda.plan import Chain, Inverted, Plan, Step
+from ssdrt.engines.cuda.plan import Plan, Step, TwoSteps
 from ssdrt.engines.cuda.tactics import Device, Tactic, tactics
 from ssdrt.engines.gpu import checked
 from ssdrt.errors import OutOfMemory
@@ -62,8 +62,8 @@ def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -
 
 
 def parts(key: str, step: Step) -> list[tuple[str, Step]]:
-    """What is measured for a step, each with its key: the parts of a `Chain` or an `Inverted` come before it."""
-    if not isinstance(step, (Chain, Inverted)):
+    """What is measured for a step, each with its key: the parts of `TwoSteps` come before it."""
+    if not isinstance(step, TwoSteps):
         return [(key, step)]
     return [(f"{key} first", step.first), (f"{key} second", step.second), (key, step)]
 
@@ -82,7 +82,7 @@ def improve(
     advance: called with the number of tactics after every key.
     """
     for key, (step, candidates) in choice.items():
-        if isinstance(step, (Chain, Inverted)):  # its parts by themselves are the best of each
+        if isinstance(step, TwoSteps):  # its parts by themselves are the best of each
             apart = Tactic("apart", inner=(fastest[f"{key} first"], fastest[f"{key} second"]))
             candidates = [apart if one.kernel == "apart" else one for one in candidates]
             fastest[key] = candidates[0]
