@@ -1,9 +1,10 @@
-"""Chains (`chain.cu`) against the kernels that they replace, on a GPU, in turns, on random numbers.
+"""Chains and inverted residuals (`chain.cu`, `inverted.cu`) against the kernels that they replace, on a GPU, in turns,
+on random numbers.
 
     python bench/cuda_chain.py RESULT.json MODEL.pb [--batches 256,64,8]
 
-Microseconds of each kernel that can compute a chain as far as its second depthwise convolution, and of the likely best
-kernels of its parts.
+Microseconds of each kernel that can compute a chain as far as its second depthwise convolution, or an inverted
+residual, and of the likely best kernels of its parts.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import numpy as np
 
 from ssdrt.engines import cuda
 from ssdrt.engines.cuda import compiler
-from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, checked, load_functions
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import launches
-from ssdrt.engines.cuda.plan import Chain, Plan
+from ssdrt.engines.cuda.plan import Plan, TwoSteps
 from ssdrt.engines.cuda.planner import plan_network
 from ssdrt.engines.cuda.tactics import tactics
 from ssdrt.engines.cuda.tuner import time_launches
+from ssdrt.engines.gpu import checked
 from ssdrt.graph import read_graph
 from ssdrt.recover import recover
 
@@ -46,7 +48,7 @@ def main() -> None:
 
 
 def measure(gpu: Gpu, plan: Plan, batch: int) -> dict[str, dict[str, float]]:
-    """Name of a chain -> kernel -> microseconds."""
+    """Name of a step -> kernel -> microseconds."""
     constants, stream = Constants(), Stream(gpu)
     rows = candidates(Builder(plan, batch, Memory((0,) * len(plan.slots), 0), constants), gpu)
     offsets, size = slot_offsets(plan, batch)
@@ -73,19 +75,20 @@ def measure(gpu: Gpu, plan: Plan, batch: int) -> dict[str, dict[str, float]]:
 
 
 def candidates(build: Builder, gpu: Gpu) -> dict[str, dict[str, list[Launch]]]:
-    """Name of a chain -> kernel -> its launches."""
+    """Name of a step -> kernel -> its launches."""
     found: dict[str, dict[str, list[Launch]]] = {}
     device = gpu.device()
     for index, step in enumerate(build.plan.steps):
-        if not isinstance(step, Chain):
+        if not isinstance(step, TwoSteps):
             continue
         row = found.setdefault(step.name, {})
         for tactic in tactics(step, build.batch, device):
-            if tactic.kernel == "chained":
-                row[tactic.inner[0].kernel] = launches(build, str(index), step, tactic)[:1]
+            if tactic.kernel != "apart":
+                whole = launches(build, str(index), step, tactic)[0]
+                row[whole.name] = [whole]
         for part, key, say in (
-            (step.first, f"{index} first", "its first two parts"),
-            (step.second.depthwise, f"{index} second Depthwise", "the third by itself"),
+            (step.first, f"{index} first", "what comes first"),
+            (step.second.depthwise, f"{index} second Depthwise", "the depthwise convolution of the second"),
             (step.second.point, f"{index} second Convolution", "the 1x1 behind it"),
         ):
             for tactic in tactics(part, build.batch, device)[:4]:

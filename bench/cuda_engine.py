@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import functools
+import itertools
 import json
 import subprocess
 import sys
@@ -26,8 +27,9 @@ import numpy as np
 from ssdrt.detector import Detector
 from ssdrt.engines import cuda
 from ssdrt.engines.cuda import ends, stem
-from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, checked
-from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, Separable
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu
+from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, Inverted, Separable, TwoSteps
+from ssdrt.engines.gpu import checked
 from ssdrt.graph import read_graph
 from ssdrt.pipeline import graph_parameters
 from ssdrt.recover import recover
@@ -38,6 +40,9 @@ MEMORY, MATRIX = 4.26e12, 746e12
 
 TOGETHER = 8
 """Photos of a batch that is compared with recorded detections."""
+
+FUSED = ("separable", "chain", "inverted")
+"""Kernels that compute more than one convolution."""
 
 AT_ONCE = 10
 """Replays between two events, so that the time of a start from Python is hidden."""
@@ -251,30 +256,37 @@ def tail_time(engine, batch: int, threshold: float) -> dict:
     return {**row, "tail": round(row["whole"] - row["network"], 2)}
 
 
-def floors(plan, batch: int) -> dict:
-    """(what, whether it is one kernel for a depthwise convolution, a 1x1 and perhaps another depthwise one) -> least
-    microseconds: every value that it reads or writes once at MEMORY, or its products at MATRIX, whichever is longer."""
+def split(step) -> tuple:
+    """The two of `TwoSteps`."""
+    return (step.first, step.second) if isinstance(step, TwoSteps) else (step,)
 
-    def least(source, target, weights, dense, end=None) -> float:
-        pixels, end = batch * target.height * target.width, end or target
-        numbers = source.height * source.width * source.channels + end.height * end.width * end.channels
-        numbers = batch * numbers + weights.size
-        return round(1e6 * max(2 * numbers / MEMORY, 2 * pixels * weights.size / MATRIX if dense else 0), 1)
+
+def floors(plan, batch: int) -> dict:
+    """(what, FUSED kernel or "") -> least microseconds: every value that it reads or writes once at MEMORY, or its
+    products at MATRIX, whichever is longer."""
+
+    def least(source, target, *dense, others=0) -> float:
+        numbers = source.height * source.width * source.channels + target.height * target.width * target.channels
+        numbers = batch * numbers + sum(one.weights.size for one in dense) + others
+        products = sum(2 * batch * one.target.height * one.target.width * one.weights.size for one in dense)
+        return round(1e6 * max(2 * numbers / MEMORY, products / MATRIX), 1)
 
     found = {}
     for step in plan.steps:
         if isinstance(step, Chain):
-            point, end = step.first.point, step.second.depthwise
-            found[end.name, True] = least(step.source, point.target, point.weights, True, end.target)
-    whole = [part for step in plan.steps for part in ([step.first, step.second] if isinstance(step, Chain) else [step])]
-    for step in whole:
+            end = step.second.depthwise
+            found[end.name, "chain"] = least(step.source, end.target, step.first.point)
+        if isinstance(step, Inverted):
+            found[step.name, "inverted"] = least(step.source, step.target, step.first, step.second.point)
+    for step in itertools.chain.from_iterable(map(split, plan.steps)):
         parts = [step.depthwise, step.point] if isinstance(step, Separable) else [step]
         for part in parts:
-            if isinstance(part, (Convolution, Depthwise)):
-                dense = isinstance(part, Convolution)
-                found[part.name, False] = least(part.source, part.target, part.weights, dense)
+            if isinstance(part, Convolution):
+                found[part.name, ""] = least(part.source, part.target, part)
+            if isinstance(part, Depthwise):
+                found[part.name, ""] = least(part.source, part.target, others=part.weights.size)
         if isinstance(step, Separable):
-            found[step.name, True] = least(step.source, step.target, step.point.weights, True)
+            found[step.name, "separable"] = least(step.source, step.target, step.point)
     for name, count in (("first", 1), ("stem", stem.steps(plan))):  # of bytes
         front = plan.steps[:count]
         target = front[-1].target if front else plan.image
@@ -284,7 +296,7 @@ def floors(plan, batch: int) -> dict:
             if isinstance(one, (Convolution, Separable))
         )
         moved = 3 * plan.image.height * plan.image.width + 2 * target.height * target.width * target.channels
-        found[name, False] = round(1e6 * batch * max(moved / MEMORY, products / MATRIX), 1)
+        found[name, ""] = round(1e6 * batch * max(moved / MEMORY, products / MATRIX), 1)
     return found
 
 
@@ -308,7 +320,8 @@ def kernel_times(engine, batch: int) -> list:
         graph = lane.stream.end()
         us = timed(engine, lane.stream, lambda graph=graph: lane.stream.replay(graph), 5) / 10
         engine.gpu.driver.cuGraphExecDestroy(graph)
-        least = limits.get((launch.step, launch.name.startswith(("separable", "few_separable", "chain"))))
+        fused = next((one for one in FUSED if launch.name.removeprefix("few_").startswith(one)), "")
+        least = limits.get((launch.step, fused))
         ratio = round(us / least, 2) if least else None
         rows.append([launch.step[-60:], launch.name, launch.grid[0] * launch.grid[1], round(us, 2), least, ratio])
     memory.free()

@@ -30,7 +30,8 @@ import numpy as np
 from cuda_peers import model_of
 
 from ssdrt.engines import cuda
-from ssdrt.engines.cuda.driver import DeviceMemory, checked
+from ssdrt.engines.cuda.driver import DeviceMemory
+from ssdrt.engines.gpu import checked
 from ssdrt.errors import EngineError
 from ssdrt.pipeline import graph_parameters
 

@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from ssdrt.engines.cuda import compiler
-from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, checked, load_functions
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import step_launches
 from ssdrt.engines.cuda.plan import Convolution
 from ssdrt.engines.cuda.planner import plan_network
 from ssdrt.engines.cuda.tactics import is_point, tactics
+from ssdrt.engines.gpu import checked
 from ssdrt.graph import read_graph
 from ssdrt.recover import recover
 

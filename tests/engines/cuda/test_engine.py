@@ -14,8 +14,9 @@ from ssdrt.detector import Detector
 from ssdrt.engines import cuda, reference
 from ssdrt.engines.base import DetectingEngine
 from ssdrt.engines.cuda import runtime
-from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, checked
+from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream
 from ssdrt.engines.cuda.planner import plan_network
+from ssdrt.engines.gpu import checked
 from ssdrt.errors import EngineError, OutOfMemory
 from ssdrt.model import DepthwiseConv
 from ssdrt.pipeline import graph_parameters
