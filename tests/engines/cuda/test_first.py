@@ -54,7 +54,7 @@ def normalised(model, operations):
 
 
 def wanted_of(plan, pixels, normalisation):
-    """Today's two kernels by numpy: fp16 between them."""
+    """The resizer and the first step by numpy: fp16 between them."""
     memory, image = Memory(plan, len(pixels)), pixels.astype(np.float32)
     for name, by in normalisation:
         image = image * np.float32(by) if name == "mul" else image - np.asarray(by, np.float32)
