@@ -21,19 +21,29 @@ DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int32)
 
 
 class StandInDriver:
-    """As `cuda.bindings.driver`, of memory that all lies on one GPU."""
+    """As `cuda.bindings.driver` 13.2, which gives 0 for every ordinal, of memory that all lies on one GPU."""
 
     CUpointer_attribute = SimpleNamespace(
-        CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL="index", CU_POINTER_ATTRIBUTE_MEMORY_TYPE="kind",
-        CU_POINTER_ATTRIBUTE_IS_MANAGED="managed",
-    )  # fmt: skip
+        CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL=9, CU_POINTER_ATTRIBUTE_MEMORY_TYPE=2, CU_POINTER_ATTRIBUTE_IS_MANAGED=8
+    )
     CUmemorytype = SimpleNamespace(CU_MEMORYTYPE_HOST=1, CU_MEMORYTYPE_DEVICE=2)
 
     def __init__(self, index=0, kind=2, managed=False, status=0):
-        self.told, self.status = {"index": index, "kind": kind, "managed": managed}, status
+        self.told, self.status = {9: index, 2: kind, 8: managed}, status
+
+        def attribute_of(place, attribute, address):  # noqa: ARG001
+            ctypes.c_int.from_address(place).value = self.told[attribute]
+            return status
+
+        kinds = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64)
+        self.function = ctypes.CFUNCTYPE(*kinds)(attribute_of)
 
     def cuPointerGetAttribute(self, attribute, address):  # noqa: N802, ARG002
-        return self.status, self.told[attribute]
+        return self.status, 0 if attribute == 9 else self.told[attribute]
+
+    def cuGetProcAddress(self, name, version, flags):  # noqa: N802
+        assert (name, version, flags) == (b"cuPointerGetAttribute", 4000, 0)
+        return 0, ctypes.cast(self.function, ctypes.c_void_p).value, 0
 
 
 class StandInDevice:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+from collections.abc import Callable
+from ctypes import c_int, c_uint64, c_void_p
 from typing import Any
 
 from ssdrt.errors import EngineError, OutOfMemory, import_extra
@@ -65,3 +69,31 @@ def checked(result: tuple[Any, ...]) -> Any:
             )
         raise EngineError(f"the CUDA driver failed: CUDA_ERROR_{name}")
     return values[0] if len(values) == 1 else values
+
+
+def find_gpu(driver: Any, index: int) -> Any:
+    """The driver's handle of the GPU of an index; CUDA_VISIBLE_DEVICES hides others.
+
+    Raises
+    ------
+    EngineError: this process sees no such GPU.
+    """
+    count = checked(driver.cuDeviceGetCount())
+    if index not in range(count):
+        raise EngineError(f"there is no GPU {index}: this process sees {count}, from 0 on")
+    return checked(driver.cuDeviceGet(index))
+
+
+def owner_of(driver: Any, address: int) -> int | None:
+    """Index of the GPU for which memory at an address was allocated or registered, None where CUDA knows of none."""
+    kind = int(driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL)
+    index = c_int()
+    return None if _pointer_attribute(driver)(ctypes.addressof(index), kind, address) else index.value
+
+
+@functools.cache
+def _pointer_attribute(driver: Any) -> Callable[[int, int, int], int]:
+    """The driver's own cuPointerGetAttribute: of cuda-bindings 13.2 and 13.3 every ordinal is 0, because they read
+    another field than the one that they let the driver write (NVIDIA/cuda-python, issue 2928)."""
+    place, _ = checked(driver.cuGetProcAddress(b"cuPointerGetAttribute", 4000, 0))  # as of CUDA 4.0
+    return ctypes.CFUNCTYPE(c_int, c_void_p, c_int, c_uint64)(int(place))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ssdrt.engines.gpu import owner_of
 from ssdrt.errors import EngineError
 
 CUDA, MANAGED = 2, 13  # of DLDeviceType
@@ -147,7 +148,7 @@ def _check_address(driver: Any, address: int, gpu: int) -> None:
         status, value = driver.cuPointerGetAttribute(getattr(driver.CUpointer_attribute, name), address)
         return None if status else int(value)
 
-    index = told("CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL")
+    index = owner_of(driver, address)
     if index is None:
         raise EngineError("these pictures lie where CUDA knows of no memory; are they freed, or this machine's own?")
     its_own = told("CU_POINTER_ATTRIBUTE_MEMORY_TYPE") == int(driver.CUmemorytype.CU_MEMORYTYPE_DEVICE)

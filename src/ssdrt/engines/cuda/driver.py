@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ssdrt.engines.cuda.launch import Launch
 from ssdrt.engines.cuda.tactics import Device
-from ssdrt.engines.gpu import checked, open_driver
+from ssdrt.engines.gpu import checked, find_gpu, open_driver
 from ssdrt.errors import EngineError, OutOfMemory
 
 SIDES = 3
@@ -30,10 +30,7 @@ class Gpu:
 
     def __init__(self, index: int = 0) -> None:
         self.driver = open_driver("cuda")
-        count = checked(self.driver.cuDeviceGetCount())
-        if not 0 <= index < count:
-            raise EngineError(f"there is no GPU {index}: this process sees {count}, from 0 on")
-        self.index, self.handle = index, checked(self.driver.cuDeviceGet(index))
+        self.index, self.handle = index, find_gpu(self.driver, index)
         self.context: Any = None
 
     def enter(self) -> None:
