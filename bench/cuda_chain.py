@@ -1,10 +1,10 @@
-"""Chains and inverted residuals (`chain.cu`, `inverted.cu`) against the kernels that they replace, on a GPU, in turns,
-on random numbers.
+"""Chains, inverted residuals and squeeze-excite (`chain.cu`, `inverted.cu`, `squeezed.cu`, `excited.cu`) against the
+kernels that they replace, on a GPU, in turns, on random numbers.
 
     python bench/cuda_chain.py RESULT.json MODEL.pb [--batches 256,64,8]
 
-Microseconds of each kernel that can compute a chain as far as its second depthwise convolution, or an inverted
-residual, and of the likely best kernels of its parts.
+Microseconds of each kernel that can compute a chain as far as its second depthwise convolution, or any of the others,
+and of the likely best kernels of its parts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ssdrt.engines.cuda import compiler
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import launches
-from ssdrt.engines.cuda.plan import Plan, TwoSteps
+from ssdrt.engines.cuda.plan import Plan, Several, TwoSteps, key_of
 from ssdrt.engines.cuda.planner import plan_network
 from ssdrt.engines.cuda.tactics import tactics
 from ssdrt.engines.cuda.tuner import time_launches
@@ -79,18 +79,21 @@ def candidates(build: Builder, gpu: Gpu) -> dict[str, dict[str, list[Launch]]]:
     found: dict[str, dict[str, list[Launch]]] = {}
     device = gpu.device()
     for index, step in enumerate(build.plan.steps):
-        if not isinstance(step, TwoSteps):
+        if not isinstance(step, Several):
             continue
         row = found.setdefault(step.name, {})
         for tactic in tactics(step, build.batch, device):
             if tactic.kernel != "apart":
                 whole = launches(build, str(index), step, tactic)[0]
-                row[whole.name] = [whole]
-        for part, key, say in (
-            (step.first, f"{index} first", "what comes first"),
-            (step.second.depthwise, f"{index} second Depthwise", "the depthwise convolution of the second"),
-            (step.second.point, f"{index} second Convolution", "the 1x1 behind it"),
-        ):
+                row[f"{whole.name} {tactic.rows}"] = [whole]
+        parts = [(part, key_of(str(index), i), part.name) for i, part in enumerate(step.parts)]
+        if isinstance(step, TwoSteps):
+            parts = [
+                (step.first, f"{index} first", "what comes first"),
+                (step.second.depthwise, f"{index} second Depthwise", "the depthwise convolution of the second"),
+                (step.second.point, f"{index} second Convolution", "the 1x1 behind it"),
+            ]
+        for part, key, say in parts:
             for tactic in tactics(part, build.batch, device)[:4]:
                 kernels = " and ".join(one.kernel for one in tactic.inner or (tactic,))
                 row[f"{say}: {kernels}"] = launches(build, key, part, tactic)

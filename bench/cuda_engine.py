@@ -28,7 +28,7 @@ from ssdrt.detector import Detector
 from ssdrt.engines import cuda
 from ssdrt.engines.cuda import ends, stem
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu
-from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, Inverted, Separable, TwoSteps
+from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, Excited, Inverted, Separable, Several, Squeezed
 from ssdrt.engines.gpu import checked
 from ssdrt.graph import read_graph
 from ssdrt.pipeline import graph_parameters
@@ -41,7 +41,7 @@ MEMORY, MATRIX = 4.26e12, 746e12
 TOGETHER = 8
 """Photos of a batch that is compared with recorded detections."""
 
-FUSED = ("separable", "chain", "inverted")
+FUSED = ("separable", "chain", "inverted", "squeezed", "excited")
 """Kernels that compute more than one convolution."""
 
 AT_ONCE = 10
@@ -257,8 +257,8 @@ def tail_time(engine, batch: int, threshold: float) -> dict:
 
 
 def split(step) -> tuple:
-    """The two of `TwoSteps`."""
-    return (step.first, step.second) if isinstance(step, TwoSteps) else (step,)
+    """The parts of `Several`."""
+    return step.parts if isinstance(step, Several) else (step,)
 
 
 def floors(plan, batch: int) -> dict:
@@ -278,6 +278,11 @@ def floors(plan, batch: int) -> dict:
             found[end.name, "chain"] = least(step.source, end.target, step.first.point)
         if isinstance(step, Inverted):
             found[step.name, "inverted"] = least(step.source, step.target, step.first, step.second.point)
+        if isinstance(step, Squeezed):
+            dense = (step.expand,) if step.expand else ()
+            found[step.name, "squeezed"] = least(step.source, step.depthwise.target, *dense)
+        if isinstance(step, Excited):
+            found[step.name, "excited"] = least(step.scale.source, step.target, step.point)
     for step in itertools.chain.from_iterable(map(split, plan.steps)):
         parts = [step.depthwise, step.point] if isinstance(step, Separable) else [step]
         for part in parts:

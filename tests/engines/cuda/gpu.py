@@ -65,8 +65,9 @@ class Bench:
             self.stream.launch(self.functions, launch, overlapping and index > 0)
         self.stream.wait()
 
-    def step(self, step, tactic, contents, batch):
-        """The target's buffer (batch, size) float16 after a step; contents: buffer -> (batch, size) float16."""
+    def step(self, step, tactic, contents, batch, made=None):
+        """The target's buffer (batch, size) float16 after a step, or a list of those that are asked for, and the plan;
+        contents: buffer -> (batch, size) float16."""
         sizes = [contents[buffer].shape[1] for buffer in sorted(contents)]
         plan = Plan(
             View(0, 1, 1, 8, 8),
@@ -82,10 +83,11 @@ class Bench:
         weights = self.memory(constants.data())
         places = Memory(tuple(one.address for one in memories), weights.address)
         self.run(step_launches(Builder(plan, batch, places, constants), 0, tactic))
-        found = self.read(memories[step.target.buffer].address, contents[step.target.buffer].shape, np.float16)
+        buffers = [step.target.buffer] if made is None else made
+        found = [self.read(memories[one].address, contents[one].shape, np.float16) for one in buffers]
         for one in (*memories, weights):
             one.free()
-        return found, plan
+        return found[0] if made is None else found, plan
 
 
 @pytest.fixture(scope="session")

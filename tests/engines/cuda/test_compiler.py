@@ -100,9 +100,17 @@ def test_what_reads_bytes():
 
 
 def test_inverted_residuals():
-    kinds = ("1,2,2,2,false", "2,3,1,2,true", "2,4,1,1,true", "1,1,1,2,false")
+    kinds = ("1,2,2,2,false,true", "2,3,1,2,true,true", "2,4,1,1,true,false", "1,1,1,2,false,false")
     code = compiler.compile_kernels([("inverted.cu", f"inverted<{kind}>") for kind in kinds], "sm_90a")
     assert all("inverted" in one.symbol and one.cubin[:4] == b"\x7fELF" for one in code.values())
+
+
+def test_squeeze_excite():
+    kinds = ("5,2,2,16,2,128", "5,1,3,32,4,256", "5,1,6,64,5,128", "3,2,0,32,2,128")
+    wanted = [("squeezed.cu", f"squeezed<{kind}>") for kind in kinds]
+    wanted += [("excited.cu", f"excited<{pairs}>") for pairs in (1, 3, 8)]
+    code = compiler.compile_kernels(wanted, "sm_90a")
+    assert all(one.cubin[:4] == b"\x7fELF" for one in code.values())
 
 
 def test_few_pixels_by_clusters():

@@ -28,12 +28,12 @@ def normal(*shape, scale=1.0):
     return RANDOM.normal(0, scale, shape).astype(np.float16).astype(np.float32)
 
 
-def residual(size, channels, hidden, columns, stride, pads, add):
+def residual(size, channels, hidden, columns, stride, pads, add, activation="relu6"):
     """The two steps, and the sizes of their four buffers."""
     target = [(have + pads[i] + pads[i + 2] - 3) // stride + 1 for i, have in enumerate(size)]
     sizes = [(size, channels), (size, hidden), (target, hidden), (target, columns)]
     views = [View(i, *of, wide, wide) for i, (of, wide) in enumerate(sizes)]
-    end, window = Finish("relu6"), normal(3, 3, hidden, scale=0.3)
+    end, window = Finish(activation), normal(3, 3, hidden, scale=0.3)
     weights = normal(1, 1, channels, hidden, scale=2 * channels**-0.5)
     one = Convolution("a", views[0], views[1], weights, normal(hidden), (1, 1), NONE, (1, 1), end)
     two = Depthwise("b", views[1], views[2], window, normal(hidden), (stride, stride), pads, (1, 1), end)
@@ -59,7 +59,7 @@ def test_a_wide_map_that_others_read_stays():
 
 @needs_gpu
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *((*shape, "relu") for shape in SHAPES)])
 def test_shapes(bench, shape, batch):  # noqa: F811
     if bench.device.generation != 90:
         pytest.skip("for compute capability 9.0")

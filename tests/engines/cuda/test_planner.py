@@ -99,7 +99,7 @@ def test_graphs(entry):
     for step in plan.steps:
         assert all(view.buffer in written for view in reads(step))
         assert isinstance(step, (Convolution, Depthwise)) or step.target.channels % 8 == 0
-        written.add(step.target.buffer)
+        written |= {view.buffer for view in (step.target, *between(step))}
     predictions = {plan.head.logits_buffer, plan.head.boxes_buffer}
     for index, step in enumerate(plan.steps):
         if step.target.buffer in predictions:  # it may run beside all that follow

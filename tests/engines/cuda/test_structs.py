@@ -4,7 +4,20 @@ import ctypes
 
 import pytest
 
-from ssdrt.engines.cuda import chain, ends, few, first, hopper, inverted, launch, pixels, portable, stem, tactics
+from ssdrt.engines.cuda import (
+    chain,
+    ends,
+    excite,
+    few,
+    first,
+    hopper,
+    inverted,
+    launch,
+    pixels,
+    portable,
+    stem,
+    tactics,
+)
 
 pytest.importorskip("cuda.bindings.nvrtc")
 from ssdrt.engines.cuda import compiler
@@ -19,6 +32,8 @@ STRUCTS = {
     "hopper.cu": {"Product": hopper.ProductStruct},
     "chain.cu": {"Chain": chain.ChainStruct},
     "dense.cu": {"Dense": hopper.DenseStruct},
+    "squeezed.cu": {"Squeezed": excite.SqueezedStruct},
+    "excited.cu": {"Excited": excite.ExcitedStruct},
     "first.cu": {"First": first.FirstStruct},
     "front.cu": {"Front": hopper.FrontStruct},
     "inverted.cu": {"Inverted": inverted.InvertedStruct},
@@ -73,6 +88,8 @@ def test_fields_lie_where_the_compiler_puts_them(file, monkeypatch):
             for rows in (3, 5, 7)
             for columns in (16, 32, 64)
         ]
+    if file == "squeezed.cu":
+        lines.append(f"static_assert(ALONG == {tactics.ALONG});")
     if file == "inverted.cu":
         lines += [
             f"static_assert(resident({stride}, {warps}) == {tactics.inverted_resident(stride, warps)});"

@@ -21,8 +21,8 @@ from ssdrt.engines.cuda.plan import (
     Plan,
     Pool,
     Separable,
+    Several,
     Step,
-    TwoSteps,
     View,
 )
 from ssdrt.model import Activation, AvgPool, Conv, DepthwiseConv, Floats, MaxPool, Resize
@@ -71,9 +71,9 @@ def run_plan(plan: Plan, image: Floats, dtype: type[np.floating[Any]] = np.float
 
 def run_step(step: Step, memory: Memory) -> None:
     """One step, from its views to its view."""
-    if isinstance(step, TwoSteps):
-        run_step(step.first, memory)
-        run_step(step.second, memory)
+    if isinstance(step, Several):
+        for part in step.parts:
+            run_step(part, memory)
         return
     if isinstance(step, Separable):
         run_step(step.depthwise, memory)

@@ -63,13 +63,15 @@ def weights(step: Inverted, steps: int, warps: int) -> NDArray[np.uint8]:
 def parts_of(step: Inverted, steps: int, warps: int) -> tuple[NDArray[Any], ...]:
     """The weights and biases, one array after the other."""
     hidden, (depthwise, point) = warps * HIDDEN, (step.second.depthwise, step.second.point)
-    wide = filled(step.first.weights[0, 0], NARROW, hidden) * (64 / 6)
+    six = step.first.finish.activation == "relu6"
+    scale, unit = (64 / 6, 6) if six else (1, 1)
+    wide = filled(step.first.weights[0, 0], NARROW, hidden) * scale
     expand = fragments(wide).reshape(hidden // 8, 32, 2, 4)[:, :, :steps]
-    narrow = (filled(point.weights[0, 0], hidden, NARROW) * 6)[:, column_order(NARROW)].astype(np.float16)
+    narrow = (filled(point.weights[0, 0], hidden, NARROW) * unit)[:, column_order(NARROW)].astype(np.float16)
     # (steps of K, pairs of tiles, 32 lanes, 2 tiles, 2 halves of K, 2)
     project = narrow.reshape(hidden // 16, 2, 4, 2, 2, 2, 8).transpose(0, 4, 6, 2, 5, 1, 3)
     return (
-        rows_of_window(depthwise, hidden, filled(step.first.bias, hidden) * (64 / 6)),
+        rows_of_window(depthwise, hidden, filled(step.first.bias, hidden) * scale, unit),
         np.ascontiguousarray(project),
         np.ascontiguousarray(expand),
         filled(point.bias, NARROW).astype(np.float32),

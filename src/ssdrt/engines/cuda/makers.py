@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from ssdrt.engines.cuda import few, hopper, pixels, portable
 from ssdrt.engines.cuda.chain import chain
+from ssdrt.engines.cuda.excite import excited, squeezed
 from ssdrt.engines.cuda.inverted import inverted
 from ssdrt.engines.cuda.launch import Builder, Launch
 from ssdrt.engines.cuda.plan import (
@@ -15,12 +16,15 @@ from ssdrt.engines.cuda.plan import (
     Depthwise,
     Elementwise,
     Enlarge,
+    Excited,
     GlobalPool,
     Inverted,
     Pool,
     Separable,
+    Several,
+    Squeezed,
     Step,
-    TwoSteps,
+    key_of,
 )
 from ssdrt.engines.cuda.tactics import Tactic
 
@@ -34,10 +38,9 @@ def step_launches(build: Builder, index: int, tactic: Tactic) -> list[Launch]:
 
 def launches(build: Builder, key: str, step: Step, tactic: Tactic) -> list[Launch]:
     """The launches of a step, or of a part of one; `key` names its constants."""
-    if isinstance(step, TwoSteps) and tactic.kernel == "apart":
-        first, second = tactic.inner
-        before = launches(build, f"{key} first", step.first, first)
-        return [*before, *launches(build, f"{key} second", step.second, second)]
+    if isinstance(step, Several) and tactic.kernel == "apart":
+        each = zip(step.parts, tactic.inner, strict=True)
+        return [one for i, (part, of) in enumerate(each) for one in launches(build, key_of(key, i), part, of)]
     if isinstance(step, Chain):
         first, second = tactic.inner
         point = convolution(build, f"{key} second Convolution", step.second.point, second)
@@ -71,9 +74,11 @@ MAKERS: dict[type[Step], Maker] = {
     Depthwise: portable.depthwise,
     Elementwise: pixels.elementwise,
     Enlarge: pixels.enlarge,
+    Excited: excited,
     GlobalPool: pixels.global_pool,
     Inverted: inverted,
     Pool: pixels.pool,
     Separable: separable,
+    Squeezed: squeezed,
 }
 """Step kind -> what launches it."""

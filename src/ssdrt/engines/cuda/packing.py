@@ -86,10 +86,12 @@ def fragments(values: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
     return np.ascontiguousarray(ordered)
 
 
-def rows_of_window(step: Depthwise, channels: int, before: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
-    """(tiles of 8 channels, 4 pairs, 3 rows of the window, 4, 2) fp16: three weights, and where the sum starts or, in
-    the other rows, the bias of the convolution before."""
+def rows_of_window(
+    step: Depthwise, channels: int, before: NDArray[np.floating[Any]], unit: float = 6
+) -> NDArray[np.float16]:
+    """(tiles of 8 channels, 4 pairs, 3 rows of the window, 4, 2) fp16: three weights, and where the sum starts, in
+    units, or, in the other rows, the bias of the convolution before."""
     window = filled(step.weights.reshape(3, 3, -1), channels)
-    behind = np.stack([filled(step.bias, channels) / 6, before, before])[:, None]
+    behind = np.stack([filled(step.bias, channels) / unit, before, before])[:, None]
     rows = np.concatenate([window, behind], axis=1).astype(np.float16)  # (3, 4, channels)
     return np.ascontiguousarray(rows.reshape(3, 4, channels // 8, 4, 2).transpose(2, 3, 0, 1, 4))

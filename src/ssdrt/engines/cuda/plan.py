@@ -170,22 +170,38 @@ class Separable:
 
 
 @dataclass(frozen=True)
-class TwoSteps:
-    """Two steps, of which the second alone reads the first: as one kernel, or the two by themselves."""
+class Several:
+    """Steps one after the other: as one kernel, or each by itself."""
 
     name: str
-    first: Separable | Convolution
-    second: Separable
+
+    @property
+    def parts(self) -> tuple[Step, ...]:
+        """The steps."""
+        raise NotImplementedError
 
     @property
     def source(self) -> View:
         """What the first one reads."""
-        return self.first.source
+        return self.parts[0].source
 
     @property
     def target(self) -> View:
-        """What the second one writes."""
-        return self.second.target
+        """What the last one writes."""
+        return self.parts[-1].target
+
+
+@dataclass(frozen=True)
+class TwoSteps(Several):
+    """Two steps, of which the second alone reads the first."""
+
+    first: Separable | Convolution
+    second: Separable
+
+    @property
+    def parts(self) -> tuple[Step, ...]:
+        """Both."""
+        return self.first, self.second
 
 
 @dataclass(frozen=True)
@@ -204,7 +220,38 @@ class Inverted(TwoSteps):
     first: Convolution
 
 
-Step: TypeAlias = Convolution | Depthwise | Separable | Chain | Inverted | Pool | GlobalPool | Enlarge | Elementwise
+@dataclass(frozen=True)
+class Squeezed(Several):
+    """A depthwise convolution and the mean of what it makes, both of which others read; before them, if it is there, a
+    1x1 that widens, which nothing else reads."""
+
+    expand: Convolution | None
+    depthwise: Depthwise
+    pool: GlobalPool
+
+    @property
+    def parts(self) -> tuple[Step, ...]:
+        """All that are there."""
+        return (*((self.expand,) if self.expand else ()), self.depthwise, self.pool)
+
+
+@dataclass(frozen=True)
+class Excited(Several):
+    """What follows a mean in squeeze-excite: two products, the map times what they make, a 1x1."""
+
+    squeeze: Convolution
+    excite: Convolution
+    scale: Elementwise
+    point: Convolution
+
+    @property
+    def parts(self) -> tuple[Step, ...]:
+        """All four."""
+        return self.squeeze, self.excite, self.scale, self.point
+
+
+Fused: TypeAlias = Separable | Chain | Inverted | Squeezed | Excited
+Step: TypeAlias = Convolution | Depthwise | Fused | Pool | GlobalPool | Enlarge | Elementwise
 
 
 @dataclass(frozen=True)
@@ -236,10 +283,16 @@ class Plan:
     slot_of: tuple[int, ...]
 
 
+def key_of(key: str, index: int) -> str:
+    """The key of a part of `Several`, whose own is `key`."""
+    return f"{key} {('first', 'second', 'third', 'fourth')[index]}"
+
+
 def reads(step: Step) -> list[View]:
     """The views that a step reads."""
-    if isinstance(step, (Chain, Inverted)):
-        return [step.source, *reads(step.first)[1:], *reads(step.second)[1:]]
+    if isinstance(step, Several):
+        own = {part.target for part in step.parts}
+        return [view for part in step.parts for view in reads(part) if view not in own]
     if isinstance(step, Separable):
         return [step.source, *reads(step.point)[1:]]
     found = [step.source]
@@ -251,9 +304,10 @@ def reads(step: Step) -> list[View]:
 
 
 def between(step: Step) -> list[View]:
-    """The views that a step's own parts write for each other."""
-    if isinstance(step, (Chain, Inverted)):
-        return [*between(step.first), step.first.target, *between(step.second)]
+    """The views that a step's parts write, but the last's."""
+    if isinstance(step, Several):
+        *first, last = step.parts
+        return [*(view for part in first for view in (*between(part), part.target)), *between(last)]
     return [step.depthwise.target] if isinstance(step, Separable) else []
 
 

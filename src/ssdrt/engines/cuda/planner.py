@@ -6,6 +6,7 @@ A group runs where its last layer stands: by then everything it reads is there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,8 +15,22 @@ from ssdrt.engines.cuda.emit import copy_loose_heads
 from ssdrt.engines.cuda.memory import assign_slots
 from ssdrt.engines.cuda.network import Group, Network
 from ssdrt.engines.cuda.patterns import PATTERNS
-from ssdrt.engines.cuda.plan import Chain, Convolution, Depthwise, Inverted, Plan, Separable, Step, reads
-from ssdrt.engines.cuda.tactics import HIDDEN, NARROW, is_plain, is_point
+from ssdrt.engines.cuda.plan import (
+    Chain,
+    Convolution,
+    Depthwise,
+    Elementwise,
+    Excited,
+    GlobalPool,
+    Inverted,
+    Plan,
+    Separable,
+    Squeezed,
+    Step,
+    View,
+    reads,
+)
+from ssdrt.engines.cuda.tactics import HIDDEN, MOST_PAIRS, MOST_STEPS, NARROW, is_plain, is_point, is_scaled
 from ssdrt.errors import ModelError
 from ssdrt.model import IMAGE, SsdModel
 
@@ -50,6 +65,8 @@ def plan_network(model: SsdModel) -> Plan:
     steps = draft.steps
     for one_of in (joined, chained, inverted):
         steps = paired(steps, one_of)
+    for several_of in (squeezed, excited):
+        steps = several(steps, several_of)
     slots, slot_of = assign_slots(steps, draft.buffers, image.buffer, kept)
     return Plan(image, tuple(steps), head, tuple(draft.buffers), slots, slot_of)
 
@@ -66,6 +83,60 @@ def paired(steps: list[Step], one_of: Callable[[Step, Step], Step | None]) -> li
             pairs[id(behind[0])] = one
             taken.add(id(step))
     return [pairs.get(id(step), step) for step in steps if id(step) not in taken]
+
+
+Makers: TypeAlias = dict[View, Step]
+Readers: TypeAlias = dict[int, list[Step]]
+"""Of a view, of a buffer."""
+
+
+def several(steps: list[Step], one_of: Callable[[Step, Makers, Readers], Squeezed | Excited | None]) -> list[Step]:
+    """Steps, where `one_of` finds one for several of them that one in the place of the step that it looked at."""
+    makers, readers = {step.target: step for step in steps}, _readers(steps)
+    found = {id(step): one for step in steps if (one := one_of(step, makers, readers)) is not None}
+    taken = {id(part) for one in found.values() for part in one.parts} - set(found)
+    return [found.get(id(step), step) for step in steps if id(step) not in taken]
+
+
+def squeezed(step: Step, makers: Makers, readers: Readers) -> Squeezed | None:
+    """A depthwise convolution of 3x3 or 5x5 with the mean behind it and the 1x1 before it that nothing else reads."""
+    if not isinstance(step, Depthwise) or step.strides not in ((1, 1), (2, 2)) or step.dilations != (1, 1):
+        return None
+    pools = [one for one in readers.get(step.target.buffer, []) if isinstance(one, GlobalPool)]
+    if step.weights.shape[:2] not in ((3, 3), (5, 5)) or len(pools) != 1 or pools[0].source != step.target:
+        return None
+    before = makers.get(step.source)
+    fits = (
+        isinstance(before, Convolution)
+        and is_point(before)
+        and _is_alone(before, readers)
+        and before.finish.residual is None
+        and before.source.channels <= 16 * MOST_STEPS
+    )
+    return Squeezed(step.name, before if isinstance(before, Convolution) and fits else None, step, pools[0])
+
+
+def excited(step: Step, makers: Makers, readers: Readers) -> Excited | None:
+    """A 1x1 with squeeze-excite's weights on what it reads."""
+    scale = makers.get(step.source)
+    if not (isinstance(step, Convolution) and isinstance(scale, Elementwise) and is_scaled(scale)):
+        return None
+    assert scale.other is not None
+    excite = makers.get(scale.other)
+    squeeze = makers.get(excite.source) if excite else None
+    if not (isinstance(excite, Convolution) and isinstance(squeeze, Convolution)):
+        return None
+    alone = all(_is_alone(one, readers) for one in (squeeze, excite, scale))
+    small = (squeeze.source.height, squeeze.source.width) == (1, 1)
+    points = all(is_point(one) for one in (squeeze, excite, step))
+    ends = squeeze.finish.residual is None and excite.finish.residual is None and step.finish.upsampling == 1
+    fits = squeeze.source.channels == scale.source.channels and step.target.channels <= 16 * MOST_PAIRS
+    return Excited(step.name, squeeze, excite, scale, step) if alone and small and points and ends and fits else None
+
+
+def _is_alone(step: Step, readers: Readers) -> bool:
+    """Whether one step alone reads what it makes."""
+    return len(readers.get(step.target.buffer, [])) == 1
 
 
 def joined(first: Step, second: Step) -> Separable | None:
@@ -116,7 +187,8 @@ def _is_inverted(first: Convolution, second: Separable) -> bool:
     return (
         is_point(first)
         and is_point(point)
-        and all(is_plain(one) and one.activation == "relu6" for one in (first.finish, depthwise.finish))
+        and all(is_plain(one) for one in (first.finish, depthwise.finish))
+        and first.finish.activation == depthwise.finish.activation in ("relu", "relu6")
         and window == ((3, 3), (1, 1))
         and (same or halving)
         and added
@@ -142,8 +214,8 @@ def _is_moderate(first: Convolution, second: Separable) -> bool:
     return all(bool((np.abs(values) <= MODERATE).all()) for one in parts for values in (one.weights, one.bias))
 
 
-def _readers(steps: list[Step]) -> dict[int, list[Step]]:
-    readers: dict[int, list[Step]] = {}
+def _readers(steps: list[Step]) -> Readers:
+    readers: Readers = {}
     for step in steps:
         for view in reads(step):
             readers.setdefault(view.buffer, []).append(step)

@@ -13,12 +13,14 @@ from ssdrt.engines.cuda.plan import (
     Depthwise,
     Elementwise,
     Enlarge,
+    Excited,
     Finish,
     GlobalPool,
     Inverted,
     Plan,
     Pool,
     Separable,
+    Squeezed,
     Step,
 )
 
@@ -83,6 +85,10 @@ def tactics(step: Step, batch: int, device: Device) -> list[Tactic]:
         return _chain(step, batch, device)
     if isinstance(step, Inverted):
         return _inverted(step, batch, device)
+    if isinstance(step, Squeezed):
+        return _squeezed(step, batch, device)
+    if isinstance(step, Excited):
+        return _excited(step, batch, device)
     if isinstance(step, Pool):
         return [Tactic(f"pool<{'true' if step.kind == 'max' else 'false'}>")]
     if isinstance(step, GlobalPool):
@@ -347,20 +353,96 @@ def _inverted(step: Inverted, batch: int, device: Device) -> list[Tactic]:
     if device.generation != 90:
         return [apart]
     stride, width = step.second.depthwise.strides[0], step.target.width
-    add = step.second.point.finish.residual is not None
+    kinds = (step.second.point.finish.residual is not None, step.first.finish.activation == "relu6")
     warps, steps = -(-step.first.target.channels // HIDDEN), -(-step.source.channels // 16)
     found = []
     for sixteens in (2,) if stride == 2 else (2, 1):
         across = 8 * sixteens - 1 if stride == 2 else 16 * sixteens - 2
         made = 2 * sixteens // stride
-        shared = inverted_weights(steps, warps) + (5 if add else 3) * 512 * sixteens * steps + 2 * warps * made * 1024
+        shared = (
+            inverted_weights(steps, warps) + (5 if kinds[0] else 3) * 512 * sixteens * steps + 2 * warps * made * 1024
+        )
         resident = min(inverted_resident(stride, warps), (device.shared + 1024) // (shared + 1024))
-        name = f"inverted<{steps},{warps},{stride},{sixteens},{'true' if add else 'false'}>"
+        name = f"inverted<{steps},{warps},{stride},{sixteens},{','.join(str(one).lower() for one in kinds)}>"
         # A row takes as long as its pixels, and weights that are loaded for each.
         cost = -(-width // across) * (sixteens + 0.3)
         found.append((cost, Tactic(name, 1, across, 32 * warps, shared, resident=resident)))
     together = [tactic for _, tactic in sorted(found, key=lambda one: one[0])]
     return [*together, apart] if batch >= 8 else [apart, *together]
+
+
+ALONG = 5
+"""Neighbouring pixels of a thread of `squeezed`."""
+
+MOST_STEPS = 6
+"""Of K, 16 channels each, of the 1x1 that `squeezed` can compute."""
+
+MOST_PAIRS = 8
+"""16s of columns of the 1x1 that `excited` can compute."""
+
+
+def squeezed_map(step: Depthwise, down: int) -> tuple[int, int]:
+    """Rows and columns of the map with its border that a block of `squeezed` holds; of stride 2 an even number."""
+    (window, _), (stride, _), target = step.weights.shape[:2], step.strides, step.target
+    rows, columns = -(-target.height // down) * down, -(-target.width // ALONG) * ALONG
+    return (rows - 1) * stride + window, -(-((columns - 1) * stride + window) // stride) * stride
+
+
+def _squeezed(step: Squeezed, batch: int, device: Device) -> list[Tactic]:
+    """One kernel of blocks that each see a whole picture, or the parts by themselves."""
+    apart = Tactic("apart", inner=tuple(tactics(part, batch, device)[0] for part in step.parts))
+    if device.generation != 90:
+        return [apart]
+    depthwise, found = step.depthwise, []
+    window, stride, target = depthwise.weights.shape[0], depthwise.strides[0], step.depthwise.target
+    steps = -(-step.source.channels // 16) if step.expand else 0
+    for wide in (16, 32, 64):
+        for down in (4, 5) if stride == 1 else (2,):
+            for threads in (128, 256):
+                rows, columns = squeezed_map(depthwise, down)
+                shared = (window * window + 1) * wide * 4 + threads * 8 + rows * columns * wide * 2
+                if shared > device.shared or (wide > 16 and wide >= 2 * target.channels):
+                    continue
+                resident = min(512 // threads, (device.shared + 1024) // (shared + 1024))
+                blocks, units = (
+                    batch * -(-target.channels // wide),
+                    -(-target.height // down) * -(-target.width // ALONG),
+                )
+                # Cycles: what a block's turns take, one warp a scheduler at the least; then what the products take.
+                turns = -(-units * wide // (2 * threads)) * down
+                busy = max(min(resident, -(-blocks // device.processors)) * threads / 128, 1.5)
+                pixels = step.source.height * step.source.width
+                body = turns * (2 * ALONG * window * window * 1.3) * busy + pixels * wide * (steps + 4) / 64
+                waves = -(-blocks // (device.processors * resident))
+                name = f"squeezed<{window},{stride},{steps},{wide},{down},{threads}>"
+                found.append((waves * (body + 3000), Tactic(name, down, wide, threads, shared, resident=resident)))
+    together = [tactic for _, tactic in sorted(found, key=lambda one: one[0])[:5]]
+    return [*together, apart]
+
+
+def _excited(step: Excited, batch: int, device: Device) -> list[Tactic]:
+    """One kernel of blocks of some pixels of a picture, or the parts by themselves."""
+    apart = Tactic("apart", inner=tuple(tactics(part, batch, device)[0] for part in step.parts))
+    if device.generation != 90:
+        return [apart]
+    channels, hidden, target = step.scale.source.channels, step.squeeze.target.channels, step.target
+    pairs, steps, pixels = -(-target.channels // 16), -(-channels // 16), target.height * target.width
+    most, found = 4 if pairs <= 3 else 2, {}
+    for pieces in range(1, min(pixels, 64) + 1):
+        rows = -(-pixels // (16 * pieces)) * 16
+        shared = (32 * steps + -(-hidden // 4) * 4) * 4 + steps * pairs * 512 + rows * (32 * steps + 16)
+        if shared > device.shared:
+            continue
+        resident = min(most, (device.shared + 1024) // (shared + 1024))
+        blocks = batch * -(-pixels // rows)
+        # Cycles: what the cache brings to a multiprocessor's blocks, and what each of them waits for.
+        body = 4 * channels * hidden + 2 * rows * (channels + target.channels)
+        busy = min(resident, -(-blocks // device.processors))
+        waves = -(-blocks // (device.processors * resident))
+        one = Tactic(f"excited<{pairs}>", rows, 16 * pairs, 256, shared, resident=resident)
+        found[rows] = (waves * (body * busy / 24 + 3500 + -(-rows // 128) * steps * 40), one)
+    together = [tactic for _, tactic in sorted(found.values(), key=lambda one: one[0])[:4]]
+    return [*together, apart]
 
 
 def as_lists(tactic: Tactic) -> list[object]:

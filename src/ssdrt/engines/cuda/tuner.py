@@ -13,7 +13,7 @@ from ssdrt.engines.cuda import compiler
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import launches
-from ssdrt.engines.cuda.plan import Plan, Step, TwoSteps
+from ssdrt.engines.cuda.plan import Plan, Separable, Several, Step, key_of
 from ssdrt.engines.cuda.tactics import Device, Tactic, tactics
 from ssdrt.engines.gpu import checked
 from ssdrt.errors import OutOfMemory
@@ -62,10 +62,10 @@ def tune(gpu: Gpu, plan: Plan, seconds: float, advance: Callable[[int], None]) -
 
 
 def parts(key: str, step: Step) -> list[tuple[str, Step]]:
-    """What is measured for a step, each with its key: the parts of `TwoSteps` come before it."""
-    if not isinstance(step, TwoSteps):
+    """What is measured for a step, each with its key: the parts of `Several` come before it."""
+    if not isinstance(step, Several):
         return [(key, step)]
-    return [(f"{key} first", step.first), (f"{key} second", step.second), (key, step)]
+    return [*((key_of(key, i), part) for i, part in enumerate(step.parts)), (key, step)]
 
 
 def improve(
@@ -82,12 +82,12 @@ def improve(
     advance: called with the number of tactics after every key.
     """
     for key, (step, candidates) in choice.items():
-        if isinstance(step, TwoSteps):  # its parts by themselves are the best of each
-            apart = Tactic("apart", inner=(fastest[f"{key} first"], fastest[f"{key} second"]))
+        if isinstance(step, Several):  # its parts by themselves are the best of each
+            apart = Tactic("apart", inner=tuple(fastest[key_of(key, i)] for i in range(len(step.parts))))
             candidates = [apart if one.kernel == "apart" else one for one in candidates]
             fastest[key] = candidates[0]
         times = measure(key, candidates)
-        pair = best_pair(times)
+        pair = best_pair(times) if isinstance(step, Separable) else None
         if pair is not None:
             times |= measure(key, [pair, min(times, key=times.__getitem__)])
         advance(len(candidates))

@@ -72,6 +72,13 @@ DEVICE uint32 multiply_add_saturated(uint32 a, uint32 b, uint32 c) {
   return d;
 }
 
+// Not less than 0
+DEVICE uint32 positive_multiply_add(uint32 a, uint32 b, uint32 c) {
+  uint32 d;
+  asm("fma.rn.relu.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+
 DEVICE uint32 limited(uint32 v, uint32 low, uint32 high) {
   asm("max.f16x2 %0, %0, %1;" : "+r"(v) : "r"(low));
   asm("min.f16x2 %0, %0, %1;" : "+r"(v) : "r"(high));
@@ -109,18 +116,19 @@ DEVICE float finished(float x, const Finish& finish) {
   return fminf(fmaxf(x, finish.low), finish.high) * finish.scale;
 }
 
-// 8 sums at once: the usual activations are asked for once, not for every number.
-DEVICE void finish_all(float (&sums)[8], const Finish& finish) {
+// Several sums at once: the usual activations are asked for once, not for every number.
+template <int N>
+DEVICE void finish_all(float (&sums)[N], const Finish& finish) {
   if (finish.activation == 0) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) sums[i] = fminf(fmaxf(sums[i], finish.low), finish.high) * finish.scale;
+    for (int i = 0; i < N; i++) sums[i] = fminf(fmaxf(sums[i], finish.low), finish.high) * finish.scale;
   } else if (finish.activation == 2) {
 #pragma unroll
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < N; i++)
       sums[i] = fminf(fmaxf(sums[i] * hard_sigmoid(sums[i]), finish.low), finish.high) * finish.scale;
   } else {
 #pragma unroll
-    for (int i = 0; i < 8; i++) sums[i] = finished(sums[i], finish);
+    for (int i = 0; i < N; i++) sums[i] = finished(sums[i], finish);
   }
 }
 

@@ -1,5 +1,6 @@
 // An inverted residual of MobileNet v2 in one kernel: a 1x1 that widens and relu6, a depthwise 3x3 of stride 1 or 2 and
-// relu6, a 1x1 that narrows, and the sum with what came in. Nothing of the wide maps leaves the registers.
+// relu6, a 1x1 that narrows, and the sum with what came in; or both with relu (MobileNet v3). Nothing of the wide maps
+// leaves the registers.
 //
 // The warps of a block walk down one strip together, a row of the wide map at a time, each with its 48 of the hidden
 // channels. A group of four threads has EACH neighbouring pixels, a thread of them two channels in every 8: what one
@@ -8,7 +9,7 @@
 // shares of a sum meet in shared memory, in fp32.
 //
 // Between the products numbers are a sixth of the network's: relu6 is then what saturating instructions do. What the
-// first product makes is 64 times that; a factor of zero makes the border.
+// first product makes is 64 times that; a factor of zero makes the border. With relu all are as they are.
 #include "inverted.cuh"
 
 struct Inverted {
@@ -24,7 +25,7 @@ struct Inverted {
 };
 
 constexpr int TILES = 6;  // eights of hidden channels of a warp
-constexpr uint32 SIXTY_FOURTH = 0x24002400u;
+constexpr uint32 ONE = 0x3c003c00u, SIXTY_FOURTH = 0x24002400u;
 
 template <int STEPS, int WARPS>
 struct Weights {
@@ -37,8 +38,14 @@ struct Weights {
 // Blocks of a multiprocessor.
 DEVICE constexpr int resident(int stride, int warps) { return (stride == 2 ? 16 : 12) / warps; }
 
-// STEPS: of K, 16 channels of the source each; SIXTEENS: of a strip's pixels of the wide map; ADD: the source, too
-template <int STEPS, int WARPS, int STRIDE, int SIXTEENS, bool ADD>
+// The end of a sum: relu6 of sixths, or relu.
+template <bool SIX>
+DEVICE uint32 ended(uint32 a, uint32 b, uint32 c) {
+  return SIX ? multiply_add_saturated(a, b, c) : positive_multiply_add(a, b, c);
+}
+
+// STEPS: of K, 16 channels of the source each; SIXTEENS: of a strip's pixels of the wide map; ADD: the source, too; SIX: relu6
+template <int STEPS, int WARPS, int STRIDE, int SIXTEENS, bool ADD, bool SIX>
 __global__ void __launch_bounds__(WARPS * 32, resident(STRIDE, WARPS)) inverted(const __grid_constant__ Inverted p) {
   using Held = Weights<STEPS, WARPS>;
   constexpr int EACH = 2 * SIXTEENS, MADE = EACH / STRIDE;  // pixels of a thread, of the wide map and of the target
@@ -105,7 +112,7 @@ __global__ void __launch_bounds__(WARPS * 32, resident(STRIDE, WARPS)) inverted(
       for (int step = 0; step < STEPS; step++)  // of a lane: the address of one of 8 groups' pixel 2 m or 2 m + 1, and half a step
         load_matrices(a[m][step], ring + r % RING * ROW + place(lane & 7, 2 * m + (lane >> 3 & 1), 2 * step + (lane >> 4)));
 #pragma unroll
-    for (int i = 0; i < EACH; i++) factor[i] = now_inside >> i & 1 ? SIXTY_FOURTH : 0u;
+    for (int i = 0; i < EACH; i++) factor[i] = now_inside >> i & 1 ? SIX ? SIXTY_FOURTH : ONE : 0u;
     if (ends) {
 #pragma unroll
       for (int m = 0; m < PRODUCTS; m++)
@@ -139,7 +146,7 @@ __global__ void __launch_bounds__(WARPS * 32, resident(STRIDE, WARPS)) inverted(
         const int j = pair + e;
         uint32 v[EACH + 2];  // with the pixels beside them
 #pragma unroll
-        for (int i = 0; i < EACH; i++) v[i + 1] = multiply_add_saturated(d[e][i / 2][i % 2], factor[i], 0u);
+        for (int i = 0; i < EACH; i++) v[i + 1] = ended<SIX>(d[e][i / 2][i % 2], factor[i], 0u);
         v[EACH + 1] = from_behind(v[1], 4);
         if (STRIDE == 1) v[0] = from_before(v[EACH], 4);
         // Of row `w` of the window: what is added to `sum`, less the last product
@@ -152,7 +159,7 @@ __global__ void __launch_bounds__(WARPS * 32, resident(STRIDE, WARPS)) inverted(
           const uint4 w0 = shared16(windows + j * 192), w2 = shared16(windows + j * 192 + 32);
 #pragma unroll
           for (int i = 0; i < MADE; i++) {
-            done[e][i] = multiply_add_saturated(w2.z, last(i), window(i, w2, near[j][i]));
+            done[e][i] = ended<SIX>(w2.z, last(i), window(i, w2, near[j][i]));
             near[j][i] = multiply_add(w1[e].z, last(i), window(i, w1[e], far[j][i]));
             far[j][i] = multiply_add(w0.z, last(i), window(i, w0, w0.w));
           }
@@ -160,7 +167,7 @@ __global__ void __launch_bounds__(WARPS * 32, resident(STRIDE, WARPS)) inverted(
           const uint4 w0 = shared16(windows + j * 192), w2 = shared16(windows + j * 192 + 32);
 #pragma unroll
           for (int i = 0; i < MADE; i++) {
-            done[e][i] = multiply_add_saturated(w2.z, last(i), window(i, w2, near[j][i]));
+            done[e][i] = ended<SIX>(w2.z, last(i), window(i, w2, near[j][i]));
             near[j][i] = multiply_add(w0.z, last(i), window(i, w0, w0.w));
           }
         } else {

@@ -22,12 +22,6 @@ DEVICE uint2 multiply_add(const uint2& a, const uint2& b, const uint2& c) {
   return make_uint2(multiply_add(a.x, b.x, c.x), multiply_add(a.y, b.y, c.y));
 }
 
-DEVICE uint32 positive_multiply_add(uint32 a, uint32 b, uint32 c) {
-  uint32 d;
-  asm("fma.rn.relu.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-  return d;
-}
-
 DEVICE uint32 at_most(uint32 v, uint32 high) {
   asm("min.f16x2 %0, %0, %1;" : "+r"(v) : "r"(high));
   return v;
