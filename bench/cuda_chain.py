@@ -21,7 +21,7 @@ from ssdrt.engines.cuda import compiler
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream, load_functions
 from ssdrt.engines.cuda.launch import Builder, Constants, Launch, Memory, slot_offsets
 from ssdrt.engines.cuda.makers import launches
-from ssdrt.engines.cuda.plan import Plan, Several, TwoSteps, key_of
+from ssdrt.engines.cuda.plan import Excited, Plan, Several, TwoSteps, key_of
 from ssdrt.engines.cuda.planner import plan_network
 from ssdrt.engines.cuda.tactics import tactics
 from ssdrt.engines.cuda.tuner import time_launches
@@ -85,7 +85,7 @@ def candidates(build: Builder, gpu: Gpu) -> dict[str, dict[str, list[Launch]]]:
         for tactic in tactics(step, build.batch, device):
             if tactic.kernel != "apart":
                 whole = launches(build, str(index), step, tactic)[0]
-                row[f"{whole.name} {tactic.rows}"] = [whole]
+                row[f"{whole.name} of {tactic.rows}" if isinstance(step, Excited) else whole.name] = [whole]
         parts = [(part, key_of(str(index), i), part.name) for i, part in enumerate(step.parts)]
         if isinstance(step, TwoSteps):
             parts = [

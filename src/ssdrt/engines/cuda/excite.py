@@ -105,7 +105,10 @@ def pack_expand(weights: Floats, wide: int) -> NDArray[np.float16]:
     """(in, out) as (slabs, eights of columns, steps of 16 of K, 32 lanes, 4) fp16: a lane has four of K."""
     steps, slabs = -(-len(weights) // 16), -(-weights.shape[1] // wide)
     columns = halves(filled(weights, 16 * steps, slabs * wide))[:, column_order(slabs * wide, min(wide, 32))]
-    return np.ascontiguousarray(columns.reshape(steps, 4, 4, slabs, wide // 8, 8).transpose(3, 4, 0, 5, 1, 2))
+    order = np.arange(16 * steps)
+    twos = order[: steps // 2 * 32].reshape(-1, 4, 2, 4)  # (pairs of steps, threads, their two steps, four of each)
+    order = np.concatenate([twos.transpose(0, 2, 1, 3).ravel(), order[twos.size :]])
+    return np.ascontiguousarray(columns[order].reshape(steps, 4, 4, slabs, wide // 8, 8).transpose(3, 4, 0, 5, 1, 2))
 
 
 def pack_point(weights: Floats, columns: int) -> NDArray[np.float16]:

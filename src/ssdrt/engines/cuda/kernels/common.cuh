@@ -124,8 +124,7 @@ DEVICE void finish_all(float (&sums)[N], const Finish& finish) {
     for (int i = 0; i < N; i++) sums[i] = fminf(fmaxf(sums[i], finish.low), finish.high) * finish.scale;
   } else if (finish.activation == 2) {
 #pragma unroll
-    for (int i = 0; i < N; i++)
-      sums[i] = fminf(fmaxf(sums[i] * hard_sigmoid(sums[i]), finish.low), finish.high) * finish.scale;
+    for (int i = 0; i < N; i++) sums[i] = fminf(sums[i] * hard_sigmoid(sums[i]), finish.high) * finish.scale;  // at least -3/8
   } else {
 #pragma unroll
     for (int i = 0; i < N; i++) sums[i] = finished(sums[i], finish);

@@ -69,17 +69,24 @@ __global__ void __launch_bounds__(THREADS, 512 / THREADS) squeezed(const __grid_
     for (int i = 0; i < WIDE / 4; i++) bias[i] = p.expand_bias[slab * WIDE + i / OWN * GROUP + t * OWN + i % OWN];
     __syncthreads();
     wait_for_earlier_kernels();
-    // Four numbers of K of a pixel, at the places of K where a product takes them from this thread
+    // Eight neighbouring channels of a pixel for two steps, then four for the last; where K has them, says `pack_expand`.
     auto bring = [&](uint2 (&to)[2][HELD], int tile) {
 #pragma unroll
-      for (int half = 0; half < 2; half++)
+      for (int half = 0; half < 2; half++) {
+        const int pixel = tile * 16 + half * 8 + g;
+        const half_t* from = source + (long long)pixel * p.source_stride;
 #pragma unroll
-        for (int step = 0; step < STEPS; step++) {
-          const int pixel = tile * 16 + half * 8 + g, channel = step * 16 + 4 * t;
-          to[half][step] = make_uint2(0, 0);
-          if (pixel < pixels && channel < p.source_channels)
-            to[half][step] = *(const uint2*)(source + (long long)pixel * p.source_stride + channel);
+        for (int step = 0; step < STEPS; step += 2) {
+          const int channel = step * 16 + (step + 1 < STEPS ? 8 : 4) * t;
+          const bool inside = pixel < pixels && channel < p.source_channels;
+          if (step + 1 < STEPS) {
+            const uint4 v = inside ? load16(from + channel) : make_uint4(0, 0, 0, 0);
+            to[half][step] = make_uint2(v.x, v.y), to[half][step + 1 < STEPS ? step + 1 : 0] = make_uint2(v.z, v.w);
+          } else {
+            to[half][step] = inside ? *(const uint2*)(from + channel) : make_uint2(0, 0);
+          }
         }
+      }
     };
     uint2 next[2][HELD];
     bring(next, warp);
