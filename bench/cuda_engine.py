@@ -199,7 +199,7 @@ def timed(engine, stream, work, repeats: int) -> float:
 
 def batch_time(engine, batch: int, threshold: float = 0.3, repeats: int = 10) -> float:
     """Microseconds from bytes on the GPU to detections there."""
-    lane = engine._lanes[0]
+    lane = engine._all[0]
     engine.gpu.enter()
     memory, table = pictures_on_gpu(engine, batch)
     source = lane.prepare_resident(table, replace(graph_parameters(engine.model), score_threshold=threshold))
@@ -229,7 +229,7 @@ def biased(model, wanted: int):
 
 def tail_time(engine, batch: int, threshold: float) -> dict:
     """Microseconds of the whole graph, of the one without decoding and suppression, in turns, and of these alone."""
-    lane = engine._lanes[0]
+    lane = engine._all[0]
     engine.gpu.enter()
     memory, table = pictures_on_gpu(engine, batch)
     source = lane.prepare_resident(table, replace(graph_parameters(engine.model), score_threshold=threshold))
@@ -307,7 +307,7 @@ def floors(plan, batch: int) -> dict:
 
 def kernel_times(engine, batch: int) -> list:
     """[what, kernel, blocks, microseconds, least microseconds, ratio] of each kernel alone, ten in a row."""
-    lane = engine._lanes[0]
+    lane = engine._all[0]
     engine.gpu.enter()
     memory, table = pictures_on_gpu(engine, batch)
     source = lane.prepare_resident(table, replace(graph_parameters(engine.model), score_threshold=0.3))
@@ -353,7 +353,7 @@ def latency(engine, threshold: float, repeats: int = 600) -> dict:
 def host_to_host(engine, threshold: float, repeats: int) -> list[float]:
     """Microseconds of every one of many starts: a picture in pinned memory to its detections on the host."""
     engine.detect(list(noise(engine, 1)), replace(graph_parameters(engine.model), score_threshold=threshold))
-    lane = engine._lanes[0]
+    lane = engine._all[0]
     graph = next(one for (source, batch), one in lane._graphs.items() if batch == 1 and " " in source)
     found = lane._rest[1].found
     flag = ctypes.c_float.from_address(found.address + found.size - 4)

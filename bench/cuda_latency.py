@@ -72,7 +72,7 @@ def prepared(engine, beside: int):
     """The launches for a picture on the GPU, up to so many pictures with predictions on branches; and its memory."""
     kept, runtime.BESIDE = runtime.BESIDE, beside
     engine.gpu.enter()
-    lane = engine._lanes[0]
+    lane = engine._all[0]
     memory, table = pictures_on_gpu(engine, 1)
     parameters = replace(graph_parameters(engine.model), score_threshold=THRESHOLD)
     launches = lane.launches(lane.prepare_resident(table, parameters), 1)
@@ -82,7 +82,7 @@ def prepared(engine, beside: int):
 
 def graph_time(engine, launches) -> float:
     """Microseconds of a graph of these launches."""
-    stream = engine._lanes[0].stream
+    stream = engine._all[0].stream
     graph = stream.record(lambda: stream.launch_all(engine.functions, launches))
 
     def work() -> None:

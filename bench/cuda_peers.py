@@ -333,7 +333,7 @@ def ours(models: Path, graph: str, batch: int, _: Path | None, wanted: int = 500
                 seconds = round(time.perf_counter() - start, 1)
         kept.write_bytes(cuda.build_for(model, device, chosen))
     engine = cuda.load(model, kept.read_bytes(), "fp16", 1)
-    lane = engine._lanes[0]
+    lane = engine._all[0]
     engine.gpu.enter()
     _, table = cuda_engine.pictures_on_gpu(engine, batch)
     source = lane.prepare_resident(table, replace(graph_parameters(model), score_threshold=0.3))
@@ -532,7 +532,7 @@ def tensorrt_plan(models: Path, graph: str, batch: int, plan: Path | None):
     assert plan is not None
     engine = load_engine(model, plan.read_bytes(), 1)
     images = list(pictures(model, batch))
-    borrowed = engine._lane()
+    borrowed = engine._lanes.one()
     lane = borrowed.__enter__()
     device, stream = engine._device, lane._stream
     lane.take(images)

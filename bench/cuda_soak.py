@@ -123,7 +123,7 @@ def load(engine, parameters, jobs: list, wanted: list, seconds: float, stop: Pat
             "ended": over.is_set(),
             "hanging": sum(thread.is_alive() for thread in threads) if over.is_set() else 0,
             "threads": THREADS,
-            "lanes": len(engine._lanes),
+            "lanes": len(engine._all),
             "batches": sorted({len(job) for job in jobs}),
             "calls": sum(calls),
             "pictures": sum(pictures),
@@ -206,7 +206,7 @@ from ssdrt.pipeline import graph_parameters
 model = model_of(Path(sys.argv[1]), sys.argv[2])
 engine = cuda.load(model, cuda.build(model, "fp16"), "fp16", 1)
 def lose():
-    with engine._lane() as lane:
+    with engine._lanes.one() as lane:
         lane.detect_resident([(4096, *model.input_size)], graph_parameters(model))
 for call in (lose, lambda: engine.detect([np.zeros((300, 300, 3), np.uint8)], graph_parameters(model))):
     try:

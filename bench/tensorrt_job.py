@@ -303,7 +303,7 @@ def threads(worker: Worker, engine: Any) -> None:
         return all(np.array_equal(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
 
     batched = engine.detect(list(pictures), parameters)
-    with engine._lane() as lane:
+    with engine._lanes.one() as lane:
         lane.take(pinned)
         from_pinned = [value.copy() for value in lane.fetch(CANDIDATES)]
         lane.take(list(pictures))

@@ -61,7 +61,7 @@ def measure(model: Any, engine: Any, photos: list[Any], batch: int, seconds: flo
     pictures = [small[index % len(small)] for index in range(batch)]
     classes = model.num_classes.value
     pairs = len(model.anchors.value) * classes
-    with engine._lane() as lane:
+    with engine._lanes.one() as lane:
         device, stream = engine._device, lane._stream
         elsewhere = device.pinned((batch, *model.input_size, 3), np.dtype(np.uint8))
         elsewhere[...] = pictures

@@ -14,6 +14,7 @@ from build import demo_file
 from ssdrt.demo import demo_picture
 from ssdrt.detector import MAX_SIZES, Detector, in_order
 from ssdrt.engines import reference
+from ssdrt.engines.base import Submitted
 from ssdrt.engines.null import NullEngine
 from ssdrt.engines.reference import ReferenceEngine
 from ssdrt.errors import EngineError, LabelError, SourceError, SsdrtError
@@ -66,6 +67,67 @@ def test_a_batch_is_one_call_of_the_engine_and_gives_what_each_picture_alone_giv
     assert all(map(same, detector.detect_batch(pictures, score_threshold=0.01), alone))
     assert batches == [3]
     assert detector.detect_batch([]) == []
+
+
+def test_batches_are_submitted_and_their_results_taken_later(detector):
+    jobs = [[np.roll(demo_picture(), 40 * i, axis=1), demo_picture()[: 30 + i]] for i in range(5)]
+    wanted = [detector.detect_batch(job, score_threshold=0.1) for job in jobs]
+    submitted = [detector.submit(job, score_threshold=0.1) for job in jobs]
+    for one, right in [*zip(submitted, wanted, strict=True)][::-1]:
+        assert all(map(same, one.result(), right))
+        assert all(map(same, one.result(), right))
+    assert detector.submit([]).result() == []
+    with pytest.raises(SourceError, match="a picture is"):
+        detector.submit([demo_picture(), None])
+
+
+def test_an_engine_that_takes_submitted_calls_gets_them(tmp_path, monkeypatch):
+    """A stand-in that computes when the result is asked for, with the reference engine."""
+    monkeypatch.setenv("SSDRT_HOME", str(tmp_path / "home"))
+    order = []
+
+    def submit(engine, images, parameters):
+        order.append(f"submit {len(images)}")
+
+        def result():
+            order.append(f"result {len(images)}")
+            return [np_found(engine, engine._model, image, parameters) for image in images]
+
+        return Submitted(result)
+
+    path = tmp_path / "keep_aspect_ratio.pb"
+    path.write_bytes(keep_aspect_ratio(96, 160).data)
+    with Detector.open(path, "reference") as detector:
+        pictures = [demo_picture()[:100, :150], demo_picture()[:150, :100], demo_picture()[:50, :75]]
+        wanted = [detector.detect(picture) for picture in pictures]
+        monkeypatch.setattr(ReferenceEngine, "submit", submit, raising=False)
+        submitted = detector.submit(pictures)
+        order.append("on")
+        assert all(map(same, submitted.result(), wanted))
+    assert order == ["submit 2", "submit 1", "on", "result 2", "result 1"]
+
+
+def test_a_closing_detector_finishes_what_has_begun_and_the_rest_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDRT_HOME", str(tmp_path / "home"))
+    begun, go_on, infer = threading.Event(), threading.Event(), ReferenceEngine.infer
+
+    def waiting(engine, pixels):
+        begun.set()
+        assert go_on.wait(60)
+        return infer(engine, pixels)
+
+    monkeypatch.setattr(ReferenceEngine, "infer", waiting)
+    monkeypatch.setattr(ssdrt.detector, "available_processors", lambda: 1)
+    detector = Detector.open(demo_file(tmp_path), "reference")
+    first, second = (detector.submit([demo_picture()]) for _ in range(2))
+    assert begun.wait(60)
+    pool, shutdown = detector._pool, detector._pool.shutdown
+    monkeypatch.setattr(pool, "shutdown", lambda: go_on.set() or shutdown())
+    detector.close()
+    assert len(first.result()[0]) == 6
+    for call in (second.result, lambda: detector.submit([demo_picture()])):
+        with pytest.raises(SsdrtError, match="this detector was closed"):
+            call()
 
 
 def test_pictures_that_lie_on_a_gpu_go_to_an_engine_that_takes_them(detector, monkeypatch):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
-from ssdrt.engines.base import Decoder, Engine, ResidentEngine, does_detect, open_decoder
+from ssdrt.engines.base import Decoder, Engine, ResidentEngine, Submitted, does_detect, does_submit, open_decoder
 from ssdrt.errors import EngineError, LabelError, SsdrtError
 from ssdrt.labels import read_labels
 from ssdrt.model import LabelMap, Pair, SsdModel
@@ -42,6 +42,8 @@ AT_ONCE = 64
 
 MAX_SIZES = 8
 """Network sizes held at once, for graphs whose input size depends on the picture."""
+
+CLOSED = "this detector was closed"
 
 T = TypeVar("T")
 
@@ -99,6 +101,7 @@ class Detector:
         self._preparation = preparation
         self._labels = labels or preparation.bundle.model.labels.value
         self._networks: OrderedDict[tuple[Pair, int], _Loaded] = OrderedDict()
+        self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._closed = False
 
@@ -212,17 +215,67 @@ class Detector:
         """
         return self._detect_batch([as_rgb(image) for image in images_rgb], self._options(**options))
 
-    def _detect_batch(self, pictures: Sequence[Any], chosen: NmsParameters) -> list[Detections]:
+    def submit(self, images_rgb: Sequence[Image], **options: Any) -> Submitted[list[Detections]]:
+        """Start a `detect_batch` and go on; its `result()` waits for what was found. So a thread has several under way:
+
+            batches = [detector.submit(images) for images in ...]
+            found = [batch.result() for batch in batches]
+
+        On a GPU (`cuda`, `tensorrt`) the pictures are on their way when this returns, while it works on those before.
+        It takes `streams` calls at once, `cuda` four at most; one more waits for the oldest, whose result is kept.
+        Other engines compute in `streams` threads, and what is submitted beyond waits in a queue. Results may be asked
+        for in any order, more than once or not at all.
+
+        Parameters
+        ----------
+        images_rgb, options: as for `detect_batch`. The pictures must stay as they are until their result is there.
+
+        Raises
+        ------
+        SsdrtError: at once for wrong arguments and networks that cannot be loaded; what fails later, `result()` tells.
+            `close` finishes what has begun; the rest fails.
+        """
+        pictures, chosen = [as_rgb(image) for image in images_rgb], self._options(**options)
+        started = []
+        for size, indices in self._by_size(pictures).items():
+            part = [pictures[index] for index in indices]
+            with self._network(size, part[0].shape[:2], self.streams) as (model, engine):
+                if not does_submit(engine):
+                    return Submitted(self._threads().submit(self._detect_batch, pictures, chosen, self.streams).result)
+                started.append((indices, part, model, engine.submit(part, chosen)))
+
+        def result() -> list[Detections]:
+            found: dict[int, Detections] = {}
+            for indices, part, model, call in started:
+                for index, image, one in zip(indices, part, call.result(), strict=True):
+                    found[index] = in_pixels(model, image.shape[:2], one, self._labels)
+            return [found[index] for index in range(len(pictures))]
+
+        return Submitted(result)
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """What computes submitted calls of engines that do not take them."""
+        with self._lock:
+            if self._closed:
+                raise SsdrtError(CLOSED)
+            self._pool = self._pool or ThreadPoolExecutor(self.streams, thread_name_prefix="ssdrt-submit")
+            return self._pool
+
+    def _by_size(self, pictures: Sequence[Any]) -> dict[Pair, list[int]]:
+        """Which of the pictures the network takes in one size."""
         resizer = self._preparation.bundle.model.preprocessing.resizer.value
         alike: dict[Pair, list[int]] = {}
         for index, picture in enumerate(pictures):
             alike.setdefault(network_size(resizer, *picture.shape[:2]), []).append(index)
+        return alike
+
+    def _detect_batch(self, pictures: Sequence[Any], chosen: NmsParameters, streams: int = 1) -> list[Detections]:
         found: dict[int, Detections] = {}
-        for size, indices in alike.items():
+        for size, indices in self._by_size(pictures).items():
             chosen_pictures = [pictures[index] for index in indices]
             shape = chosen_pictures[0].shape[:2]
             with ExitStack() as stack:
-                model, engine = stack.enter_context(self._network(size, shape, 1))
+                model, engine = stack.enter_context(self._network(size, shape, streams))
                 if len(indices) > 1 and not does_detect(engine):  # which takes several by itself
                     model, engine = stack.enter_context(self._network(size, shape, self.streams))
                 results = detect_pictures(model, engine, chosen_pictures, chosen, self._labels)
@@ -329,6 +382,9 @@ class Detector:
         """Free the engines."""
         with self._lock:
             self._closed = True
+        if self._pool is not None:
+            self._pool.shutdown()
+        with self._lock:
             for loaded in self._networks.values():
                 loaded.engine.close()
             self._networks.clear()
@@ -364,7 +420,7 @@ class Detector:
         key = (size, streams)
         with self._lock:
             if self._closed:
-                raise SsdrtError("this detector was closed")
+                raise SsdrtError(CLOSED)
             if key not in self._networks:
                 self._networks[key] = _Loaded(*self._preparation.load(size, picture, streams))
                 if len(self._networks) > MAX_SIZES:

@@ -23,6 +23,7 @@ from gpu_stand_in import (
 from int8_scales import measured_scales
 from ssdrt.bundle import Bundle, save_bundle
 from ssdrt.engines import reference, tensorrt
+from ssdrt.engines.base import does_submit
 from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan, network_bytes
 from ssdrt.engines.tensorrt.inspection import read_layers
 from ssdrt.engines.tensorrt.library import Messages, find_library, open_library
@@ -153,7 +154,7 @@ def test_threads_keep_the_context_that_they_had():
     engine = stand_in_engine(tiny_ssd(), device=device)
     assert device.depth == 0
     engine.infer(tiny_pixels(1))
-    with engine._lane():
+    with engine._lanes.one():
         assert device.depth == 1
     assert device.depth == 0
     with pytest.raises(EngineError, match="must be"):
@@ -242,7 +243,7 @@ def test_candidates_of_many_pictures_are_copied_and_those_of_few_are_not():
             np.testing.assert_array_equal(value, wanted)
     copied = []
     for engine in (few, many):
-        with engine._lane() as lane:
+        with engine._lanes.one() as lane:
             copied.append(lane._last.copied)
     assert copied == [0, 16 * 540 * 24]
 
@@ -270,7 +271,7 @@ def test_four_threads_on_two_lanes():
 def test_a_call_that_waits_for_a_lane_of_a_closing_engine_is_told():
     engine = stand_in_engine(tiny_ssd())
     with ThreadPoolExecutor(4) as pool:
-        with engine._lane():
+        with engine._lanes.one():
             closing = pool.submit(engine.close)
             waiting = [pool.submit(engine.infer, tiny_pixels(1)) for _ in range(3)]
         closing.result(timeout=30)
@@ -278,6 +279,26 @@ def test_a_call_that_waits_for_a_lane_of_a_closing_engine_is_told():
     assert {str(error) for error in errors if error} <= {"this engine was closed"}
     with pytest.raises(EngineError, match="this engine was closed"):
         engine.infer(tiny_pixels(1))
+
+
+def test_calls_are_submitted_and_their_results_taken_later():
+    device, model = StandInDevice(), tiny_ssd()
+    engine = stand_in_engine(model, streams=2, device=device, batch=(1, 2, 2))
+    pixels = np.random.default_rng(6).integers(0, 256, (15, 20, 30, 3)).astype(np.uint8)
+    jobs = [list(pixels[start : start + count]) for start, count in ((0, 1), (1, 5), (6, 2), (8, 3), (11, 4))]
+    parameters = replace(graph_parameters(model), score_threshold=0.3)
+    wanted = [engine.detect(job, parameters) for job in jobs]
+    assert does_submit(engine)
+    started = [engine.submit(job, parameters) for job in jobs]
+    for one, right in [*zip(started, wanted, strict=True)][:0:-1]:
+        for found, values in zip(one.result(), right, strict=True):
+            for value, other in zip(found, values, strict=True):
+                np.testing.assert_array_equal(value, other)
+    engine.close()
+    assert (device.depth, device.memory) == (0, {})
+    assert len(started[0].result()) == 1
+    with pytest.raises(EngineError, match="this engine was closed"):
+        engine.submit(jobs[0], parameters)
 
 
 def test_a_uint8_plan_takes_pictures_of_its_size_as_they_are_and_rounds_others():
@@ -300,12 +321,12 @@ def test_pinned_pictures_go_to_the_gpu_from_where_they_are():
     pinned = [device.pinned(one.shape, one.dtype) for one in pictures]
     for one, other in zip(pinned, pictures, strict=True):
         one[...] = other
-    with engine._lane() as lane:
+    with engine._lanes.one() as lane:
         lane._host("image")[...] = 0  # what a copy on the host would have filled
     for one, other in zip(engine.detect(pinned, parameters), expected, strict=True):
         for value, wanted in zip(one, other, strict=True):
             np.testing.assert_array_equal(value, wanted)
-    with engine._lane() as lane:
+    with engine._lanes.one() as lane:
         assert not lane._host("image").any()
 
 

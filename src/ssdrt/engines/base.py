@@ -26,7 +26,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ from ssdrt.errors import EngineError
 from ssdrt.model import SsdModel
 from ssdrt.postprocess import NmsParameters
 
+T = TypeVar("T")
 Floats = NDArray[np.float32]
 Found = tuple[Floats, Floats, NDArray[np.int64]]
 """What was found in one picture, as `postprocess.non_max_suppression` returns it: boxes (k, 4) yxyx, scores (k,) and
@@ -88,6 +90,30 @@ class DetectingEngine(Engine, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Submitted(Generic[T]):
+    """A call that was submitted. `result()` gives what came of it once it is over, or raises its error; any number of
+    threads may ask, any number of times."""
+
+    result: Callable[[], T]
+
+
+class SubmittingEngine(Engine, Protocol):
+    """An engine whose calls can be started by a thread that takes their results later."""
+
+    def submit(self, images_rgb: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> Submitted[list[Found]]:
+        """`DetectingEngine.detect` of pictures of this machine, which must stay as they are until the result is there.
+
+        As many calls run as there are lanes; one more finishes the oldest of them first and keeps its result. `close`
+        finishes all. What fails in the engine the result tells.
+
+        Raises
+        ------
+        EngineError: the engine was closed.
+        """
+        ...
+
+
 @runtime_checkable
 class ResidentEngine(Engine, Protocol):
     """An engine that takes pictures from where they lie on its GPU."""
@@ -106,6 +132,11 @@ class ResidentEngine(Engine, Protocol):
 def does_detect(engine: object) -> TypeGuard[DetectingEngine]:
     """Whether it is a `DetectingEngine`; asked for every picture, and `isinstance` takes 20 us up to Python 3.11."""
     return hasattr(engine, "detect")
+
+
+def does_submit(engine: object) -> TypeGuard[SubmittingEngine]:
+    """Whether it is a `SubmittingEngine`, asked as `does_detect` is."""
+    return hasattr(engine, "submit")
 
 
 class Decoder(Protocol):
@@ -139,7 +170,13 @@ measured on one card (docs/cuda.md)."""
 def engine_names() -> list[str]:
     """Names of all engines in this installation, usable here or not: the files of this folder."""
     here = importlib.import_module("ssdrt.engines")
-    found = {info.name for info in pkgutil.iter_modules(here.__path__)} - {"base", "gpu", "resident", "selfcheck"}
+    found = {info.name for info in pkgutil.iter_modules(here.__path__)} - {
+        "base",
+        "gpu",
+        "lanes",
+        "resident",
+        "selfcheck",
+    }
     return sorted(found, key=lambda name: (PREFERENCE.index(name) if name in PREFERENCE else len(PREFERENCE), name))
 
 

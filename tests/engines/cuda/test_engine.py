@@ -12,7 +12,7 @@ import pytest
 from engines.cuda.gpu import inside, needs_gpu
 from ssdrt.detector import Detector
 from ssdrt.engines import cuda, reference
-from ssdrt.engines.base import DetectingEngine
+from ssdrt.engines.base import DetectingEngine, does_submit
 from ssdrt.engines.cuda import runtime
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, Stream
 from ssdrt.engines.cuda.planner import plan_network
@@ -114,15 +114,62 @@ def test_closed_and_foreign():
 def test_who_waits_for_a_lane_is_told_that_the_engine_was_closed():
     model = tiny_ssd()
     engine = cuda.load(model, cuda.build(model, "fp16"), "fp16", 1)
-    lane = engine._free.get()
     with ThreadPoolExecutor(4) as pool:
-        waiting = [pool.submit(engine.infer, tiny_pixels(1)) for _ in range(3)]
-        closing = pool.submit(engine.close)
-        engine._free.put(lane)
+        with engine._lanes.one():
+            waiting = [pool.submit(engine.infer, tiny_pixels(1)) for _ in range(3)]
+            closing = pool.submit(engine.close)
         closing.result(60)
         for one in waiting:  # whoever got the lane before `close` did has its predictions
             error = one.exception(60)
             assert error is None or "closed" in str(error)
+
+
+def test_calls_are_started_and_their_results_taken_later(engine):
+    parameters = replace(graph_parameters(engine.model), score_threshold=0.05)
+    jobs = [pictures(count, count) for count in (1, 3, 1, 9, 300, 2, 5)]
+    wanted = [engine.detect(job, parameters) for job in jobs]
+    assert does_submit(engine)
+    started = [engine.submit(job, parameters) for job in jobs]  # on two lanes
+    engine.infer(tiny_pixels(2))
+    for one, right in [*zip(started, wanted, strict=True)][::-1]:
+        for _ in range(2):
+            same(one.result(), right)
+    soft = replace(parameters, soft_nms_sigma=0.5)
+    same(engine.submit(jobs[1], soft).result(), engine.detect(jobs[1], soft))
+    assert engine.submit([], parameters).result() == []
+
+
+def test_a_closing_engine_finishes_what_was_submitted():
+    model = tiny_ssd()
+    engine = cuda.load(model, cuda.build(model, "fp16"), "fp16", 2)
+    parameters = replace(graph_parameters(model), score_threshold=0.05)
+    jobs = [pictures(9, seed) for seed in range(3)]
+    wanted = [engine.detect(job, parameters) for job in jobs]
+    started = [engine.submit(job, parameters) for job in jobs]
+    engine.close()
+    for one, right in zip(started, wanted, strict=True):
+        same(one.result(), right)
+    with pytest.raises(EngineError, match="closed"):
+        engine.submit(jobs[0], parameters)
+
+
+def test_what_a_submitted_call_had_no_room_for_its_result_tells(engine, monkeypatch):
+    images, parameters = pictures(3, 8), replace(graph_parameters(engine.model), score_threshold=0.1)
+    wanted = engine.detect(images, parameters)
+    with monkeypatch.context() as patch:
+        patch.setitem(engine.arena_sizes, 4, 1 << 46)
+        started = [engine.submit(images, parameters) for _ in range(3)]
+    for one in started:
+        for _ in range(2):
+            with pytest.raises(OutOfMemory, match="not enough free memory"):
+                one.result()
+    same(engine.submit(images, parameters).result(), wanted)
+
+
+def same(found, wanted):
+    for one, other in zip(found, wanted, strict=True):
+        for value, right in zip(one, other, strict=True):
+            np.testing.assert_array_equal(value, right)
 
 
 class OnGpu:
@@ -274,7 +321,7 @@ def test_ctrl_c_while_recording_leaves_a_lane_that_works(engine, monkeypatch, co
     images, parameters = pictures(count, 6), replace(graph_parameters(engine.model), score_threshold=0.1)
     wanted = engine.detect(images, parameters)
     with inside(engine.gpu):
-        for lane in engine._lanes:
+        for lane in engine._all:
             lane._forget_graphs()
     calls = iter(range(1000))
 
@@ -288,7 +335,7 @@ def test_ctrl_c_while_recording_leaves_a_lane_that_works(engine, monkeypatch, co
         patch.setattr(Stream, "launch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             engine.detect(images, parameters)
-    for _ in engine._lanes:
+    for _ in engine._all:
         for one, other in zip(engine.detect(images, parameters), wanted, strict=True):
             np.testing.assert_array_equal(one[1], other[1])
 
@@ -302,7 +349,7 @@ def test_no_room_and_no_such_gpu(engine):
 
 def test_calls_go_on_after_one_that_had_no_room(engine, monkeypatch):
     images, parameters = pictures(3, 8), replace(graph_parameters(engine.model), score_threshold=0.1)
-    lane = engine._lanes[0]
+    lane = engine._all[0]
     with inside(engine.gpu):
         wanted = lane.detect(images, parameters)
         with monkeypatch.context() as patch:

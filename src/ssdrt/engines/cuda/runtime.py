@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.engines import resident
-from ssdrt.engines.base import Found
+from ssdrt.engines.base import Found, Submitted
 from ssdrt.engines.cuda import ends, staging
 from ssdrt.engines.cuda.bytes_in import front_in
 from ssdrt.engines.cuda.driver import DeviceMemory, Gpu, PinnedMemory, Stream, load_functions
@@ -22,6 +21,7 @@ from ssdrt.engines.cuda.makers import step_launches
 from ssdrt.engines.cuda.plan import Plan
 from ssdrt.engines.cuda.tactics import Tactic
 from ssdrt.engines.gpu import checked
+from ssdrt.engines.lanes import Lanes, Started
 from ssdrt.errors import EngineError
 from ssdrt.model import Floats, Pair, SsdModel
 from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression
@@ -66,9 +66,7 @@ class CudaEngine:
             nms.class_agnostic.value, nms.clip.value, nms.drop_zero_area.value, nms.change_coordinate_frame.value,
         )  # fmt: skip
         self._resizes = method in ("bilinear", "nearest")
-        self._lanes: list[Lane] = []
-        self._free: queue.SimpleQueue[Lane | None] = queue.SimpleQueue()  # None: it was closed
-        self._closed = False
+        self._all: list[Lane] = []
         with ExitStack() as held:  # given back at once if something of it fails
             held.callback(gpu.release)
             gpu.enter()
@@ -80,12 +78,11 @@ class CudaEngine:
             held.callback(self.constant_memory.free)
             self.constant_memory.upload(constants.data())
             for _ in range(lanes):
-                self._lanes.append(Lane(self))
-                held.callback(self._lanes[-1].free)
+                self._all.append(Lane(self))
+                held.callback(self._all[-1].free)
             self._held = held.pop_all()
         gpu.leave()
-        for lane in self._lanes:
-            self._free.put(lane)
+        self._lanes = Lanes(self._all, self._using)
 
     def infer(self, pixels: Floats) -> tuple[Floats, Floats]:
         """Box encodings (b, n, 4) and class scores (b, n, classes), see `engines.base.Engine`.
@@ -96,7 +93,7 @@ class CudaEngine:
         """
         count, anchors, classes = len(pixels), self.plan.head.anchors, self.model.num_classes.value
         boxes, scores = np.empty((count, anchors, 4), np.float32), np.empty((count, anchors, classes), np.float32)
-        with self._lane() as lane:
+        with self._lanes.one() as lane:
             for start in range(0, count, BATCHES[-3]):
                 part = slice(start, min(start + BATCHES[-3], count))
                 lane.infer(pixels[part], boxes[part], scores[part])
@@ -112,11 +109,31 @@ class CudaEngine:
         if images_rgb and not isinstance(images_rgb[0], np.ndarray):
             return self.detect_on_gpu(images_rgb, parameters)
         if not self._on_gpu(parameters):
-            return [self._on_host(image, parameters) for image in images_rgb]
+            return self._completed(images_rgb, [None] * len(images_rgb), parameters)
         found: list[Found | None] = []
-        with self._lane() as lane:
+        with self._lanes.one() as lane:
             for start in range(0, len(images_rgb), BATCHES[-1]):
                 found += lane.detect(images_rgb[start : start + BATCHES[-1]], parameters)
+        return self._completed(images_rgb, found, parameters)
+
+    def submit(self, images_rgb: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> Submitted[list[Found]]:
+        """See `engines.base.SubmittingEngine`. What is left to the host is computed when the result is asked for, on an
+        engine that is still open."""
+        parts = [images_rgb[start : start + BATCHES[-1]] for start in range(0, len(images_rgb), BATCHES[-1])]
+        if not self._on_gpu(parameters):
+            return Submitted(lambda: self._completed(images_rgb, [None] * len(images_rgb), parameters))
+        started = [self._start(part, parameters) for part in parts]
+        return Submitted(
+            lambda: self._completed(images_rgb, [one for part in started for one in part.result()], parameters)
+        )
+
+    def _start(self, part: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> Started[list[Found | None]]:
+        return self._lanes.start(lambda lane: lane.begin(part, parameters), Lane.finish)
+
+    def _completed(
+        self, images_rgb: Sequence[NDArray[np.uint8]], found: Sequence[Found | None], parameters: NmsParameters
+    ) -> list[Found]:
+        """With what the GPU could not finish computed by the host."""
         return [
             one if one is not None else self._on_host(image, parameters)
             for image, one in zip(images_rgb, found, strict=True)
@@ -139,7 +156,7 @@ class CudaEngine:
         if not self._on_gpu(parameters):
             raise EngineError("this suppression or resizing is not done on the GPU; give `detect` the pictures")
         found: list[Found | None] = []
-        with self._lane() as lane:
+        with self._lanes.one() as lane:
             driver, stream, table = self.gpu.driver, int(lane.stream.handle), []
             several = pixels if isinstance(pixels, (list, tuple)) else (pixels,)
             held = [resident.pictures_of(one, stream, self.gpu.index, driver) for one in several]
@@ -161,42 +178,32 @@ class CudaEngine:
 
     def sizes_with_room(self) -> list[int]:
         """The batches that would take no more than half of the GPU's free memory."""
-        with self._lane():
+        with self._lanes.one():
             free, _ = checked(self.gpu.driver.cuMemGetInfo())
         height, width = self.model.input_size
         each = 4 * height * width + rest_sizes(self, 1)[-1]
         return [batch for batch, size in self.arena_sizes.items() if 2 * (size + batch * each) <= free]
 
     def close(self) -> None:
-        """Free the GPU once every call that has a lane has returned; those that wait for one fail."""
-        if self._closed:
+        """Free the GPU once every call that has a lane is over; those that wait for one fail."""
+        if not self._lanes.close():
             return
-        self._closed = True
-        for _ in self._lanes:
-            self._free.get()
-        self._free.put(None)
         with suppress(EngineError):  # a lost GPU frees everything by itself
             self.gpu.enter()
             self._held.close()
 
     @contextmanager
-    def _lane(self) -> Iterator[Lane]:
-        """A lane for one call; nothing of a call that was broken off reaches the next one."""
-        lane, done = self._free.get(), False
-        if lane is None:
-            self._free.put(None)  # for whoever asks next
-            raise EngineError("this engine was closed")
+    def _using(self, lane: Lane) -> Iterator[None]:
+        """This thread works with a lane; nothing of a call that was broken off reaches the next one."""
+        self.gpu.enter()
+        done = False
         try:
-            self.gpu.enter()
-            try:
-                yield lane
-                done = True
-            finally:
-                if not done:
-                    lane.stream.settle()
-                self.gpu.leave()
+            yield
+            done = True
         finally:
-            self._free.put(lane)
+            if not done:
+                lane.stream.settle()
+            self.gpu.leave()
 
     def _on_gpu(self, parameters: NmsParameters) -> bool:
         """Whether the kernels know this NMS and this resizer; what they do not know, the host computes."""
@@ -225,9 +232,15 @@ class Lane:
         self._rest: dict[int, Rest] = {}
         self._parameters: NmsParameters | None = None  # that stand in the staging memory
         self._pictures: tuple[Any, ...] = ()  # address and sizes of the table that does
+        self._running: tuple[Rest, int, int] | None = None  # of how large a batch, and how many pictures
 
     def detect(self, images: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> list[Found | None]:
         """Detections of a batch; None where the GPU could not finish."""
+        self.begin(images, parameters)
+        return self.finish()
+
+    def begin(self, images: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> None:
+        """Start a batch, of which everything is in the staging memory afterwards; `finish` waits for it."""
         engine, batch = self._engine, filled_up(len(images))
         layout = staging.Layout(batch, engine.model.num_classes.value)
         size = layout.pixels + sum(staging.aligned(image.size) for image in images)
@@ -246,7 +259,7 @@ class Lane:
             self.stream.copy(self._device.address, self._host.address, size)
         if fetched:
             source = f"{source} {-(-size // FETCH)}"
-        return self._found(source, batch, len(images))
+        self._launch(source, batch, len(images))
 
     def _write_head(self, layout: staging.Layout, sizes: list[Pair], first: int, parameters: NmsParameters) -> None:
         """What stands in the head of the staging memory already, from the call before, is not written again."""
@@ -274,7 +287,8 @@ class Lane:
     ) -> list[Found | None]:
         """Detections of pictures that are on the GPU already: (address, height, width) each, bytes in C order."""
         source = self.prepare_resident(pictures, parameters)
-        return self._found(source, filled_up(len(pictures)), len(pictures))
+        self._launch(source, filled_up(len(pictures)), len(pictures))
+        return self.finish()
 
     def prepare_resident(self, pictures: Sequence[tuple[int, int, int]], parameters: NmsParameters) -> str:
         """The head of the staging memory for pictures on the GPU; the kind of input that a graph of them has."""
@@ -316,14 +330,20 @@ class Lane:
         checked(driver.cuMemcpyDtoH(boxes.ctypes.data, rest.boxes, boxes.nbytes))
         checked(driver.cuMemcpyDtoH(scores.ctypes.data, rest.scores, scores.nbytes))
 
-    def _found(self, source: str, batch: int, count: int) -> list[Found | None]:
+    def _launch(self, source: str, batch: int, count: int) -> None:
         rest = self._rest_of(batch)
         if batch <= MAPPED:
             rest.flags[:] = -1
-            self.replay(source, batch)
+        self.replay(source, batch)
+        self._running = rest, batch, count
+
+    def finish(self) -> list[Found | None]:
+        """Detections of the batch that was started last; None where the GPU could not finish."""
+        assert self._running is not None
+        rest, batch, count = self._running
+        if batch <= MAPPED:
             self._poll(rest.flags)  # of what fills the batch up, too, or the next call may take it for its own
         else:
-            self.replay(source, batch)
             self.stream.wait()
         results: list[Found | None] = []
         for row in rest.numbers[:count]:

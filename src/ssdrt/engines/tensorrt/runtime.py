@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import queue
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.engines import resident
-from ssdrt.engines.base import Found
+from ssdrt.engines.base import Found, Submitted
+from ssdrt.engines.lanes import Lanes, Started
 from ssdrt.engines.tensorrt.driver import Device
 from ssdrt.engines.tensorrt.library import Library, find_library
 from ssdrt.engines.tensorrt.plan_file import Facts, check_plan, unpack
@@ -83,9 +83,7 @@ class TensorrtEngine:
         self.pictures = self.shortages = 0
         self._model, self._facts, self._device = model, facts, device
         self._count = threading.Lock()
-        self._lanes: queue.SimpleQueue[_Lane | None] = queue.SimpleQueue()  # None: it was closed
         self._all: list[_Lane] = []
-        self._closed = False
         with ExitStack() as undo:  # if there is no room for all of it
             undo.callback(device.close)
             self._deserialize(library, plan)
@@ -95,8 +93,7 @@ class TensorrtEngine:
                 undo.callback(self._all[-1].close)
             undo.pop_all()
         device.leave()
-        for lane in self._all:
-            self._lanes.put(lane)
+        self._lanes = Lanes(self._all, self._using)
 
     def _deserialize(self, library: Library, plan: bytes) -> None:
         facts = self._facts
@@ -124,7 +121,7 @@ class TensorrtEngine:
 
         pixels may also lie on the GPU, as `detect_on_gpu` takes them.
         """
-        with self._lane() as lane:
+        with self._lanes.one() as lane:
             there = lane.find(pixels) if resident.is_resident(pixels) else None
             count = there.size[0] if there else len(pixels)
             boxes, scores = (np.empty((count, *self._ports[name].shape), np.float32) for name in SCORES)
@@ -140,12 +137,24 @@ class TensorrtEngine:
     def detect(self, images_rgb: Pictures, parameters: NmsParameters) -> list[Found]:
         """See `engines.base.DetectingEngine`."""
         found: list[Found] = []
-        with self._lane() as lane:
+        with self._lanes.one() as lane:
             for start in range(0, len(images_rgb), lane.most):
                 part = images_rgb[start : start + lane.most]
                 lane.take(map(self._pixels, part))
                 found += self._suppressed(lane, part, parameters)
         return found
+
+    def submit(self, images_rgb: Pictures, parameters: NmsParameters) -> Submitted[list[Found]]:
+        """See `engines.base.SubmittingEngine`."""
+        most = self._facts.batch[2]
+        parts = [images_rgb[start : start + most] for start in range(0, len(images_rgb), most)]
+        started = [self._start(part, parameters) for part in parts]
+        return Submitted(lambda: [found for one in started for found in one.result()])
+
+    def _start(self, part: Pictures, parameters: NmsParameters) -> Started[list[Found]]:
+        return self._lanes.start(
+            lambda lane: lane.take(map(self._pixels, part)), lambda lane: self._suppressed(lane, part, parameters)
+        )
 
     def _pixels(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         """What the network takes; a picture of its size as it is, which spares a copy."""
@@ -167,7 +176,7 @@ class TensorrtEngine:
         EngineError: pixels are something else, or on another GPU.
         """
         found: list[Found] = []
-        with self._lane() as lane:
+        with self._lanes.one() as lane:
             there = lane.find(pixels)
             size = (*there.size, 3)
             for start in range(0, size[0], lane.most):
@@ -202,32 +211,22 @@ class TensorrtEngine:
         return [result for result in results if result is not None]
 
     @contextmanager
-    def _lane(self) -> Iterator[_Lane]:
-        """A free lane for one call; the device's context is this thread's meanwhile."""
-        lane = self._lanes.get()
+    def _using(self, lane: _Lane) -> Iterator[None]:  # noqa: ARG002
+        """The device's context is this thread's meanwhile."""
+        self._device.use()
         try:
-            if lane is None:
-                raise EngineError("this engine was closed")
-            self._device.use()
-            try:
-                yield lane
-            finally:
-                self._device.leave()
+            yield
         finally:
-            self._lanes.put(lane)
+            self._device.leave()
 
     def close(self) -> None:
-        """Free the plan and the context once every call that has a lane has returned; those that wait for one fail."""
-        if self._closed:
+        """Free the plan and the context once every call that has a lane is over; those that wait for one fail."""
+        if not self._lanes.close():
             return
-        self._closed = True
-        for _ in self._all:
-            self._lanes.get()
         self._device.use()
         for lane in self._all:
             lane.close()
         self._all.clear()
-        self._lanes.put(None)
         self._engine = self._runtime = None
         self._device.close()
 
