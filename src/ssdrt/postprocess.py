@@ -51,7 +51,8 @@ class NmsParameters:
 def decode_boxes(encodings: Floats, anchors_yxyx: Floats, scales: tuple[float, float, float, float]) -> Floats:
     """Boxes (n, 4) yxyx of encodings (n, 4) (ty, tx, th, tw), divided by `scales`, on anchors (n, 4).
 
-    As FasterRcnnBoxCoder of the Object Detection API computes it (box_coders/faster_rcnn_box_coder.py).
+    As FasterRcnnBoxCoder of the Object Detection API computes it (box_coders/faster_rcnn_box_coder.py). Exponentials
+    are rounded from float64, so that kernels which do the same find the same boxes to the bit.
     """
     anchors = np.ascontiguousarray(anchors_yxyx.T)
     anchor_sizes = anchors[2:] - anchors[:2]
@@ -59,7 +60,8 @@ def decode_boxes(encodings: Floats, anchors_yxyx: Floats, scales: tuple[float, f
     with np.errstate(over="ignore", invalid="ignore"):  # a wild prediction is infinite, no error
         offsets = encodings.T / np.array(scales, np.float32)[:, None]
         centres = offsets[:2] * anchor_sizes + anchor_centres
-        halves = np.exp(offsets[2:]) * anchor_sizes / 2
+        stretches = np.exp(offsets[2:], dtype=np.float64).astype(np.float32)
+        halves = stretches * anchor_sizes / 2
         boxes: Floats = np.concatenate((centres - halves, centres + halves)).T.copy()
     return boxes
 

@@ -21,6 +21,8 @@ ONE_OF_EACH = (
     ("image.cu", "resize_image"),
     ("tail.cu", "collect<0,false,1>"),
     ("tail.cu", "tail<0,false>"),
+    ("tail.cu", "collect<2,false,4>"),
+    ("tail.cu", "tail<3,true,float>"),
 )
 
 

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 from ssdrt.engines.cuda.wgmma import wgmma_header
-from ssdrt.errors import EngineError, import_extra
+from ssdrt.errors import EngineError, MissingExtra, import_extra
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90a", "sm_100", "sm_120")
 """What the kernels are compiled for in the tests. They have run on sm_90a alone."""
@@ -70,8 +70,22 @@ def compile_kernels(
 @functools.lru_cache(maxsize=256)
 def _kept(texts: tuple[tuple[str, str], ...], file: str, name: str, architecture: str) -> Code:
     """A build compiles what it measures, and of that again what it takes."""
-    nvrtc = import_extra("cuda.bindings.nvrtc", "cuda", "engine cuda")
-    return _compiled(nvrtc, dict(texts), file, name, architecture)
+    return _compiled(open_nvrtc(), dict(texts), file, name, architecture)
+
+
+def open_nvrtc() -> Any:
+    """`cuda.bindings.nvrtc`, ready to be used.
+
+    Raises
+    ------
+    MissingExtra: the bindings or NVIDIA's library are not installed.
+    """
+    nvrtc = import_extra("cuda.bindings.nvrtc", "cuda", "NVIDIA's compiler")
+    try:
+        nvrtc.nvrtcVersion()
+    except RuntimeError as error:  # of what looks for the library, which some bindings come without
+        raise MissingExtra("NVIDIA's compiler (libnvrtc) is not installed: pip install 'ssdrt[cuda]'") from error
+    return nvrtc
 
 
 def _compiled(nvrtc: Any, texts: dict[str, str], file: str, name: str, architecture: str) -> Code:

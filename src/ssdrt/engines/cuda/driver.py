@@ -146,31 +146,8 @@ class Stream:
         checked(self._gpu.driver.cuMemcpyAsync(to, source, size, self.handle))
 
     def launch(self, functions: dict[tuple[str, str], Any], launch: Launch, overlapping: bool) -> None:
-        """Start a kernel; `overlapping` lets it begin before the one ahead of it has ended (it waits by itself)."""
-        driver = self._gpu.driver
-        config = driver.CUlaunchConfig()
-        config.gridDimX, config.gridDimY, config.gridDimZ = *launch.grid, 1
-        config.blockDimX, config.blockDimY, config.blockDimZ = launch.block, 1, 1
-        config.sharedMemBytes, config.hStream = launch.shared, self.handle
-        attributes = []
-        if overlapping:
-            attribute, value = driver.CUlaunchAttribute(), driver.CUlaunchAttributeValue()
-            value.programmaticStreamSerializationAllowed = 1
-            attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
-            attribute.value = value
-            attributes.append(attribute)
-        if launch.cluster > 1:
-            attribute, value = driver.CUlaunchAttribute(), driver.CUlaunchAttributeValue()
-            value.clusterDim.x, value.clusterDim.y, value.clusterDim.z = launch.cluster, 1, 1
-            attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
-            attribute.value = value
-            attributes.append(attribute)
-        config.attrs, config.numAttrs = attributes, len(attributes)
-        pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.parameters))
-        if launch.map is not None:
-            encode(self._gpu, launch)
-        function = functions[launch.file, launch.name]
-        checked(driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+        """`launch_in` this queue."""
+        launch_in(self._gpu, self.handle, functions, launch, overlapping)
 
     def launch_all(self, functions: dict[tuple[str, str], Any], launches: Sequence[Launch]) -> None:
         """Start kernels one after the other, overlapping; what goes aside, in queues beside this one."""
@@ -252,6 +229,34 @@ class Stream:
             self._gpu.driver.cuEventDestroy(self._event)
             self._gpu.driver.cuStreamDestroy(self.handle)
             self.handle = None
+
+
+def launch_in(gpu: Gpu, queue: Any, functions: dict[tuple[str, str], Any], launch: Launch, overlapping: bool) -> None:
+    """Start a kernel; `overlapping` lets it begin before the one ahead of it has ended (it waits by itself)."""
+    driver = gpu.driver
+    config = driver.CUlaunchConfig()
+    config.gridDimX, config.gridDimY, config.gridDimZ = *launch.grid, 1
+    config.blockDimX, config.blockDimY, config.blockDimZ = launch.block, 1, 1
+    config.sharedMemBytes, config.hStream = launch.shared, queue
+    attributes = []
+    if overlapping:
+        attribute, value = driver.CUlaunchAttribute(), driver.CUlaunchAttributeValue()
+        value.programmaticStreamSerializationAllowed = 1
+        attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+        attribute.value = value
+        attributes.append(attribute)
+    if launch.cluster > 1:
+        attribute, value = driver.CUlaunchAttribute(), driver.CUlaunchAttributeValue()
+        value.clusterDim.x, value.clusterDim.y, value.clusterDim.z = launch.cluster, 1, 1
+        attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+        attribute.value = value
+        attributes.append(attribute)
+    config.attrs, config.numAttrs = attributes, len(attributes)
+    pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.parameters))
+    if launch.map is not None:
+        encode(gpu, launch)
+    function = functions[launch.file, launch.name]
+    checked(driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
 
 
 def encode(gpu: Gpu, launch: Launch) -> None:

@@ -1,9 +1,10 @@
-"""The launches around the network: pictures in, scores or detections out. No GPU is needed."""
+"""The launches around a network, ours or another's: pictures in, scores or detections out. No GPU is needed."""
 
 from __future__ import annotations
 
 import ctypes
 from ctypes import c_float, c_int, c_longlong, c_void_p
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from ssdrt.engines.cuda.launch import Builder, DividerStruct, Launch, divider
 from ssdrt.model import Floats, SsdModel
+from ssdrt.postprocess import NmsParameters
 
 CAPACITY = 2048  # of tail.cu: candidates of a list
 BINS = 2048  # that count them by score
@@ -150,13 +152,15 @@ def scores(build: Builder, model: SsdModel, scores_at: int, boxes_at: int | None
     return Launch(file, name, (-(-parameters.anchors // 8), 1), 256, parameters, step="scores")
 
 
+Form = Literal["logits", "scores", "wide scores"]
+"""What detections are made of: fp16 logits and box codes; scores and fp16 box codes; scores and float32 box codes."""
+
+
 def tail_kernels(model: SsdModel) -> tuple[tuple[str, str], ...]:
     """What lists candidates and decides on them; and, first, what makes scores where those need a whole row."""
-    kernels = (
-        *(("tail.cu", f"collect<{_form(model)},{ahead}>") for ahead in AHEAD),
-        ("tail.cu", f"tail<{_form(model)}>"),
-    )
-    return (scores_kernel(model), *kernels) if needs_scores(model) else kernels
+    if needs_scores(model):
+        return (scores_kernel(model), *suppression_kernels(model, "scores"))
+    return suppression_kernels(model, "logits")
 
 
 def needs_scores(model: SsdModel) -> bool:
@@ -164,9 +168,13 @@ def needs_scores(model: SsdModel) -> bool:
     return model.score_converter.function.value == "softmax"
 
 
-def _form(model: SsdModel) -> str:
-    source = 2 if needs_scores(model) else ("sigmoid", "identity").index(model.score_converter.function.value)
-    return f"{source},{'true' if model.nms.class_agnostic.value else 'false'}"
+def suppression_kernels(model: SsdModel, form: Form) -> tuple[tuple[str, str], ...]:
+    """`collect` for few pictures and for MANY, and `tail`."""
+    limited = model.score_converter.function.value != "identity"
+    source = (0 if limited else 1) if form == "logits" else (2 if limited else 3)  # as tail.cu numbers them
+    kind = f"{source},{'true' if model.nms.class_agnostic.value else 'false'}"
+    codes = ",float" if form == "wide scores" else ""
+    return (*(("tail.cu", f"collect<{kind},{ahead}>") for ahead in AHEAD), ("tail.cu", f"tail<{kind}{codes}>"))
 
 
 def tail(build: Builder, model: SsdModel, places: dict[str, int], most: int) -> list[Launch]:
@@ -177,30 +185,74 @@ def tail(build: Builder, model: SsdModel, places: dict[str, int], most: int) -> 
     places: addresses of `scores`, `options`, `thresholds`, `windows`, `lists`, `counts`, `histograms`, `found`.
     most: detections of a picture that `found` has room for.
     """
-    head, nms = build.plan.head, model.nms
+    head = build.plan.head
     logits, codes = _head_addresses(build)
-    classes = model.num_classes.value
+    heads = Heads(
+        "scores" if needs_scores(model) else "logits", logits, codes, build.plan.buffers[head.logits_buffer],
+        build.plan.buffers[head.boxes_buffer], head.row, head.box_row,
+    )  # fmt: skip
+    places = {**places, "anchors": build.constant("anchors", lambda: centred(model.anchors.value))}
+    launches = suppression(model, build.batch, heads, places, most)
+    return [scores(build, model, places.get("scores", 0), None), *launches] if needs_scores(model) else launches
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Where predictions lie: addresses of logits (0 where scores are at hand) and box codes; numbers from one picture
+    to the next, and from one anchor to the next."""
+
+    form: Form
+    logits: int
+    codes: int
+    logits_image: int
+    codes_image: int
+    row: int
+    box_row: int
+
+
+def suppression(model: SsdModel, batch: int, heads: Heads, places: dict[str, int], most: int) -> list[Launch]:
+    """From predictions to detections; `places` as for `tail`, and `anchors`, those of `centred`.
+
+    Scores are (batch, anchors, classes), and lie in whole pieces of 32 bytes.
+    """
+    nms, classes, count = model.nms, model.num_classes.value, len(model.anchors.value)
     units = -(-classes // 8)
     parameters = TailStruct(
-        logits=logits, codes=codes, anchors=build.constant("anchors", lambda: centred(model.anchors.value)),
-        **places,
-        logits_image=build.plan.buffers[head.logits_buffer], codes_image=build.plan.buffers[head.boxes_buffer],
-        anchor_count=head.anchors, classes=classes, row=head.row, box_row=head.box_row,
+        logits=heads.logits, codes=heads.codes, **places,
+        logits_image=heads.logits_image, codes_image=heads.codes_image,
+        anchor_count=count, classes=classes, row=heads.row, box_row=heads.box_row,
         most=most, found_size=found_size(most),
         clip=CLIPS[nms.clip.value], drop_zero_area=int(nms.drop_zero_area.value),
         change_frame=int(nms.change_coordinate_frame.value),
         scales=(c_float * 4)(*model.box_coder.scales.value),
-        of_units=divider(units), of_anchors=divider(head.anchors),
+        of_units=divider(units if heads.form == "logits" else classes), of_anchors=divider(count),
     )  # fmt: skip
-    work = head.anchors * (1 if nms.class_agnostic.value else units)
-    ahead = AHEAD[build.batch >= MANY]
-    (file, collect), (_, decide) = tail_kernels(model)[-3 + AHEAD.index(ahead)], tail_kernels(model)[-1]
-    blocks = min(-(-work // (COLLECTORS * ahead)), 512)
-    launches = [
-        Launch(file, collect, (blocks, build.batch), COLLECTORS, parameters, step="candidates"),
-        Launch(file, decide, (build.batch, 1), THREADS, parameters, SHARED + 4 * classes, step="suppression"),
+    work = count * (1 if nms.class_agnostic.value else units)
+    many = batch >= MANY
+    *collectors, (_, decide) = suppression_kernels(model, heads.form)
+    file, collect = collectors[many]
+    blocks = min(-(-work // (COLLECTORS * AHEAD[many])), 512)
+    return [
+        Launch(file, collect, (blocks, batch), COLLECTORS, parameters, step="candidates"),
+        Launch(file, decide, (batch, 1), THREADS, parameters, SHARED + 4 * classes, step="suppression"),
     ]
-    return [scores(build, model, places.get("scores", 0), None), *launches] if needs_scores(model) else launches
+
+
+Kind = tuple[bool, str, bool, bool]
+"""What of a suppression is in the launches: class_agnostic, clip, drop_zero_area, change_coordinate_frame."""
+
+
+def kind_of(model: SsdModel) -> Kind:
+    """That of the graph."""
+    nms = model.nms
+    return nms.class_agnostic.value, nms.clip.value, nms.drop_zero_area.value, nms.change_coordinate_frame.value
+
+
+def decides(kind: Kind, most: int, parameters: NmsParameters) -> bool:
+    """Whether launches of a kind, with room for `most` detections, do this suppression; all else of it may change."""
+    asked = (parameters.class_agnostic, parameters.clip, parameters.drop_zero_area, parameters.change_coordinate_frame)
+    fits = 0 < parameters.max_total <= most and parameters.max_per_class > 0
+    return asked == kind and fits and parameters.soft_nms_sigma == 0
 
 
 def _head_addresses(build: Builder) -> tuple[int, int]:

@@ -61,11 +61,8 @@ class CudaEngine:
         self.front = front_in({file for file, _ in code})
         self.constants = constants
         self.arena_sizes = {batch: slot_offsets(plan, batch)[1] for batch in BATCHES}
-        nms, method = model.nms, model.preprocessing.resizer.value.method
-        self._kind = (
-            nms.class_agnostic.value, nms.clip.value, nms.drop_zero_area.value, nms.change_coordinate_frame.value,
-        )  # fmt: skip
-        self._resizes = method in ("bilinear", "nearest")
+        self._kind = ends.kind_of(model)
+        self._resizes = model.preprocessing.resizer.value.method in ("bilinear", "nearest")
         self._all: list[Lane] = []
         with ExitStack() as held:  # given back at once if something of it fails
             held.callback(gpu.release)
@@ -207,11 +204,7 @@ class CudaEngine:
 
     def _on_gpu(self, parameters: NmsParameters) -> bool:
         """Whether the kernels know this NMS and this resizer; what they do not know, the host computes."""
-        kind = (
-            parameters.class_agnostic, parameters.clip, parameters.drop_zero_area, parameters.change_coordinate_frame,
-        )  # fmt: skip
-        fits = 0 < parameters.max_total <= self.most and parameters.max_per_class > 0
-        return kind == self._kind and fits and parameters.soft_nms_sigma == 0 and self._resizes
+        return ends.decides(self._kind, self.most, parameters) and self._resizes
 
     def _on_host(self, image: NDArray[np.uint8], parameters: NmsParameters) -> Found:
         encodings, scores = self.infer(to_network(image, self.model.preprocessing.resizer.value)[None])

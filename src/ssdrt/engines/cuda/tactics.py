@@ -416,7 +416,7 @@ def _squeezed(step: Squeezed, batch: int, device: Device) -> list[Tactic]:
                 waves = -(-blocks // (device.processors * resident))
                 name = f"squeezed<{window},{stride},{steps},{wide},{down},{threads}>"
                 found.append((waves * (body + 3000), Tactic(name, down, wide, threads, shared, resident=resident)))
-    together = [tactic for _, tactic in sorted(found, key=lambda one: one[0])[:7]]
+    together = [tactic for _, tactic in sorted(found, key=lambda one: one[0])[:5]]
     return [*together, apart]
 
 

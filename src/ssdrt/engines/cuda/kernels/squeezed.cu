@@ -161,20 +161,15 @@ __global__ void __launch_bounds__(THREADS, 512 / THREADS) squeezed(const __grid_
         }
     }
     finish_all(sums, p.second);
-    if (channel >= p.channels) continue;
-    half_t* row = target + (long long)(y0 * p.target_width + x0) * p.target_stride;
-    const bool whole = y0 + DOWN <= p.target_height && x0 + ALONG <= p.target_width;  // asks for every pixel only where it must
 #pragma unroll
-    for (int d = 0; d < DOWN; d++, row += p.target_width * p.target_stride) {
-      half_t* to = row;
+    for (int d = 0; d < DOWN; d++)
 #pragma unroll
-      for (int i = 0; i < ALONG; i++, to += p.target_stride)
-        if (whole || (y0 + d < p.target_height && x0 + i < p.target_width)) {
+      for (int i = 0; i < ALONG; i++)
+        if (y0 + d < p.target_height && x0 + i < p.target_width && channel < p.channels) {
           const float a = sums[(d * ALONG + i) * 2], b = sums[(d * ALONG + i) * 2 + 1];
-          *(uint32*)to = pack(a, b);
+          *(uint32*)(target + (long long)((y0 + d) * p.target_width + x0 + i) * p.target_stride) = pack(a, b);
           total.x += a, total.y += b;
         }
-    }
   }
   to_shared8(totals + thread * 8, __float_as_uint(total.x), __float_as_uint(total.y));
   __syncthreads();

@@ -1,4 +1,4 @@
-// From logits and box codes to detections: TensorFlow's non-maximum suppression, exactly, with its order of ties.
+// From logits or scores and box codes to detections: TensorFlow's non-maximum suppression, exactly, with its order of ties.
 //
 // TensorFlow runs one greedy NMS a class and keeps the best of what they leave. A box is dropped only by a kept box of its
 // own class that stands earlier in (score descending, anchor ascending). Walking all candidates in (score descending, class
@@ -16,8 +16,8 @@ struct Options {  // in memory of the GPU, so that a captured graph obeys new on
 
 struct Tail {
   const half_t* logits;
-  const half_t* codes;
-  const float* scores;       // (batch, anchors, classes), where the kernels `scores` made them; else null
+  const void* codes;         // half_t, or float with the roundings of `postprocess`
+  const float* scores;       // (batch, anchors, classes), 32-byte aligned, where scores are at hand; else null
   const float4* anchors;     // centre y, centre x, height, width
   const float* thresholds;   // one a class
   const Options* options;
@@ -41,7 +41,9 @@ constexpr int WORDS = BLOCK / 32;
 constexpr int KEPT = 512;  // boxes that can suppress; more, and the picture is left to the host (status 1)
 constexpr int BINS = 2048;
 constexpr int HASHES = 128;
-constexpr int SIGMOID = 0, IDENTITY = 1, SCORES = 2;  // where scores come from
+constexpr int SIGMOID = 0, IDENTITY = 1, SCORES = 2, NUMBERS = 3;  // logits; scores at hand, to 1 or to anything
+constexpr int ABOVE = 1 << 30;                                     // in a count: a score lies above what SCORES may be
+template <int SOURCE> constexpr bool AT_HAND = SOURCE >= SCORES;
 
 DEVICE float exact_sigmoid(float x) { return __frcp_rn(__fadd_rn(1.f, expf(-x))); }
 
@@ -68,7 +70,8 @@ struct Range {
 // Of all candidates; the bins that `collect` counts.
 template <int SOURCE>
 DEVICE Range whole_range(const Options& options) {
-  const uint32 low = ordered(options.low_score), top = ordered(SOURCE == IDENTITY ? __int_as_float(0x7f800000) : 1.f);
+  constexpr bool unlimited = SOURCE == IDENTITY || SOURCE == NUMBERS;
+  const uint32 low = ordered(options.low_score), top = ordered(unlimited ? __int_as_float(0x7f800000) : 1.f);
   const uint32 above = top > low ? (top - low) / BINS : 0;
   return {(uint64)low << 32, 32 + (above ? 32 - __clz(above) : 0)};
 }
@@ -86,21 +89,36 @@ DEVICE Candidate candidate_of(const Tail& p, uint64 key) {
 }
 
 // Calls use(key) for every candidate of the units first, first + stride, ... that is not below `low`, a logit or a score; a
-// unit is 8 columns of an anchor, or, class-agnostic, all of them, of which the best counts. AHEAD units (8 at most) are
-// looked at at once; what may be a candidate is read again.
+// unit is 8 columns of an anchor, or 8 scores in a row, whose they may be (`of_units` divides by classes then), or,
+// class-agnostic, all columns of an anchor, of which the best counts. AHEAD units (8 at most) are looked at at once; what
+// may be a candidate is read again.
 template <int SOURCE, bool AGNOSTIC, int AHEAD, class Use>
 DEVICE void visit(const Tail& p, int image, int first, int stride, float low, Use use) {
-  const int units_of_anchor = (p.classes + 7) / 8, units = p.anchor_count * units_of_anchor;
+  const int units_of_anchor = (p.classes + 7) / 8, pairs = p.anchor_count * p.classes;
   const half_t* logits = p.logits + image * p.logits_image;
-  const float* scores = p.scores + (SOURCE == SCORES ? (long long)image * p.anchor_count * p.classes : 0);
+  const float* scores = p.scores + (AT_HAND<SOURCE> ? (long long)image * pairs : 0);
+  const int skipped = AT_HAND<SOURCE> ? (int)((uint64)scores >> 2 & 7) : 0;  // another picture's, of the first unit
+  const int units = AT_HAND<SOURCE> ? (pairs + skipped + 7) / 8 : p.anchor_count * units_of_anchor;
   auto scored = [&](int anchor, int column) {
+    if (SOURCE == NUMBERS) return scores[(long long)anchor * p.classes + column] + 0.f;  // -0 is as good as 0
     if (SOURCE == SCORES) return scores[(long long)anchor * p.classes + column];
     const float logit = to_float(logits[(long long)anchor * p.row + column]);
     return SOURCE == SIGMOID ? exact_sigmoid(logit) : logit;
   };
+  auto in_a_row = [&](int unit) {  // one bit a score
+    const float4* from = (const float4*)(scores - skipped) + 2 * unit;
+    const float4 a = from[0], b = from[1];
+    const float values[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+    const int start = 8 * unit - skipped;
+    uint32 found = 0;
+#pragma unroll
+    for (int e = 0; e < 8; e++) found |= (uint32)(values[e] >= low) << e;
+    if (start < 0) found &= ~0u << -start;
+    return found & ((1u << min(8, pairs - start)) - 1);
+  };
   auto candidates = [&](int anchor, int column) {  // of a unit, one bit a column
     float values[8];
-    if (SOURCE == SCORES) {
+    if (AT_HAND<SOURCE>) {
 #pragma unroll
       for (int e = 0; e < 8; e++) values[e] = column + e < p.classes ? scores[(long long)anchor * p.classes + column + e] : 0.f;
     } else {
@@ -130,12 +148,13 @@ DEVICE void visit(const Tail& p, int image, int first, int stride, float low, Us
 #pragma unroll
     for (int ahead = 0; ahead < AHEAD; ahead++) {
       const int unit = min(start + ahead * stride, units - 1), anchor = quotient(unit, p.of_units);
-      const uint32 found = candidates(anchor, (unit - anchor * units_of_anchor) * 8);
+      const uint32 found = AT_HAND<SOURCE> ? in_a_row(unit) : candidates(anchor, (unit - anchor * units_of_anchor) * 8);
       if (start + ahead * stride < units) left |= (uint64)found << (8 * ahead);
     }
     for (; left; left &= left - 1) {
-      const int bit = __ffsll(left) - 1, unit = start + (bit >> 3) * stride, anchor = quotient(unit, p.of_units);
-      const int k = (unit - anchor * units_of_anchor) * 8 + (bit & 7);
+      const int bit = __ffsll(left) - 1, unit = start + (bit >> 3) * stride, pair = 8 * unit - skipped + (bit & 7);
+      const int anchor = quotient(AT_HAND<SOURCE> ? pair : unit, p.of_units);
+      const int k = AT_HAND<SOURCE> ? pair - anchor * p.classes : (unit - anchor * units_of_anchor) * 8 + (bit & 7);
       const float score = scored(anchor, k);
       if (score > p.thresholds[k]) use(key_of(score, (uint32)(k * p.anchor_count + anchor)));
     }
@@ -182,7 +201,15 @@ __global__ void __launch_bounds__(COLLECTORS) collect(const __grid_constant__ Ta
   wait_for_earlier_kernels();
   const Options options = *p.options;
   const float low = lowest<SOURCE>(options);
+  auto is_inside = [&](uint64 key) {  // always, if what made the scores rounds well
+    if (SOURCE != SCORES) return true;
+    const Range range = whole_range<SOURCE>(options);
+    if ((key - range.base) >> range.shift < BINS) return true;
+    atomicOr(p.counts + image, ABOVE);
+    return false;
+  };
   visit<SOURCE, AGNOSTIC, AHEAD>(p, image, first, gridDim.x * COLLECTORS, low, [&](uint64 key) {
+    if (!is_inside(key)) return;
     const int at = place_in(&here);
     if (at < CAPACITY) keys[at] = key;
   });
@@ -197,7 +224,9 @@ __global__ void __launch_bounds__(COLLECTORS) collect(const __grid_constant__ Ta
   } else {
     for (int i = thread; i < BINS; i += COLLECTORS) bins[i] = 0;
     __syncthreads();
-    auto tally = [&](uint64 key) { atomicAdd(bins + (int)((key - range.base) >> range.shift), 1); };
+    auto tally = [&](uint64 key) {
+      if (is_inside(key)) atomicAdd(bins + (int)((key - range.base) >> range.shift), 1);
+    };
     if (count <= CAPACITY)
       for (int i = thread; i < count; i += COLLECTORS) tally(keys[i]);
     else
@@ -216,14 +245,21 @@ struct Box {
   float area;
 };
 
+DEVICE float number(half_t code) { return to_float(code); }
+DEVICE float number(float code) { return code; }
+
+DEVICE float stretch(half_t, float x) { return expf(x); }
+DEVICE float stretch(float, float x) { return (float)exp((double)x); }  // as `postprocess.decode_boxes` rounds it
+
+template <class Code>
 DEVICE float4 decoded(const Tail& p, int image, int anchor) {
-  const half_t* code = p.codes + image * p.codes_image + (long long)anchor * p.box_row;
+  const Code* code = (const Code*)p.codes + image * p.codes_image + (long long)anchor * p.box_row;
   const float4 a = p.anchors[anchor];
-  const float ty = __fdiv_rn(to_float(code[0]), p.scales[0]), tx = __fdiv_rn(to_float(code[1]), p.scales[1]);
-  const float th = __fdiv_rn(to_float(code[2]), p.scales[2]), tw = __fdiv_rn(to_float(code[3]), p.scales[3]);
+  const float ty = __fdiv_rn(number(code[0]), p.scales[0]), tx = __fdiv_rn(number(code[1]), p.scales[1]);
+  const float th = __fdiv_rn(number(code[2]), p.scales[2]), tw = __fdiv_rn(number(code[3]), p.scales[3]);
   const float y = __fadd_rn(__fmul_rn(ty, a.z), a.x), x = __fadd_rn(__fmul_rn(tx, a.w), a.y);
-  const float half_height = __fmul_rn(__fmul_rn(expf(th), a.z), 0.5f);
-  const float half_width = __fmul_rn(__fmul_rn(expf(tw), a.w), 0.5f);
+  const float half_height = __fmul_rn(__fmul_rn(stretch(code[2], th), a.z), 0.5f);
+  const float half_width = __fmul_rn(__fmul_rn(stretch(code[3], tw), a.w), 0.5f);
   return make_float4(__fsub_rn(y, half_height), __fsub_rn(x, half_width), __fadd_rn(y, half_height), __fadd_rn(x, half_width));
 }
 
@@ -360,7 +396,7 @@ DEVICE bool sort_by_bins(Shared& s, const uint64* list, uint64 own, int count, c
 }
 
 // Decides the sorted keys first..first+count-1 (at most BLOCK of them).
-template <bool AGNOSTIC>
+template <bool AGNOSTIC, class Code>
 DEVICE void decide(const Tail& p, Shared& s, const Options& options, const float4& window, int image, int first, int count) {
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
   const int kept_count = s.kept_count, emitted = s.emitted;
@@ -372,7 +408,7 @@ DEVICE void decide(const Tail& p, Shared& s, const Options& options, const float
     const uint64 key = s.keys[first + thread];
     one = candidate_of<AGNOSTIC>(p, key);
     score = score_of(key);
-    corners = decoded(p, image, one.anchor);
+    corners = decoded<Code>(p, image, one.anchor);
     if (p.clip == 1) {
       corners = clipped(corners, window);
       here = !p.drop_zero_area || has_area(corners);
@@ -598,7 +634,7 @@ DEVICE void list_again(const Tail& p, Shared& s, const Options& options, int ima
   }
 }
 
-template <int SOURCE, bool AGNOSTIC>
+template <int SOURCE, bool AGNOSTIC, class Code = half_t>
 __global__ void __launch_bounds__(THREADS) tail(const __grid_constant__ Tail p) {
   extern __shared__ __align__(16) uint8 memory[];
   Shared& s = *(Shared*)memory;
@@ -614,7 +650,9 @@ __global__ void __launch_bounds__(THREADS) tail(const __grid_constant__ Tail p) 
   const uint64 own = list[thread];  // read at once with the rest, whether it counts or not
   const int4 four = ((const int4*)(p.histograms + (long long)image * BINS))[THREADS - 1 - thread];
   const uint64 lowest_key = whole_range<SOURCE>(options).base;
-  while (true) {
+  const bool above = SOURCE == SCORES && counted >= ABOVE;
+  if (above && thread == 0) s.status = 1;
+  while (!above) {
     uint64 lower = lowest_key;
     int count = counted;
     if (counted <= CAPACITY) {
@@ -630,7 +668,7 @@ __global__ void __launch_bounds__(THREADS) tail(const __grid_constant__ Tail p) 
       sort_keys(s, count);
     }
     for (int i = 0; i < count && s.emitted < options.max_total && !s.status; i += BLOCK)
-      decide<AGNOSTIC>(p, s, options, window, image, i, min(BLOCK, count - i));
+      decide<AGNOSTIC, Code>(p, s, options, window, image, i, min(BLOCK, count - i));
     if (s.emitted >= options.max_total || s.status || lower <= lowest_key) break;
     __syncthreads();
     if (thread == 0) s.bounds[1] = lower;
