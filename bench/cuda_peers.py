@@ -539,7 +539,7 @@ def tensorrt_plan(models: Path, graph: str, batch: int, plan: Path | None):
     lane.fetch(CANDIDATES)
     work = lane._last
     bare = device.capture(stream, lambda: work.context.execute_async_v3(int(stream)))
-    copies = work.graphs[True]
+    copies = work.graphs[True, False]
     repeats = 20 if batch == 1 else 10
 
     def replay(recording, times: int) -> float:

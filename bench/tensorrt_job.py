@@ -26,6 +26,7 @@ import numpy as np
 from tensorrt_list import JOBS, Job
 
 FLOOR = 0.05
+ROOM = 1000  # of detections, in which those recorded are looked for
 ALLOWED = {"fp32": (1.0, 2e-3), "fp16": (2.0, 0.01), "int8": (8.0, 0.1)}  # pixels, score
 WHOLE = "SSDRT_BENCH_WHOLE"  # set: jobs that try convolutions in float16 alone try everything
 SHARE = {"fp32": 0.99, "fp16": 0.97, "int8": 0.0}  # of the detections of graphs with seeded weights
@@ -89,7 +90,7 @@ class Worker:
     def build(self, label: str = "") -> Any:
         """The job's plan at work, self-checked; None when it fails, with a line that says why."""
         from ssdrt.engines.selfcheck import check_itself
-        from ssdrt.engines.tensorrt import builder
+        from ssdrt.engines.tensorrt import builder, suppression
         from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan
         from ssdrt.engines.tensorrt.library import find_library
         from ssdrt.engines.tensorrt.runtime import load_engine
@@ -98,8 +99,10 @@ class Worker:
         options = {"tactics": self.tactics, **self.job.options}
         if self.job.cache:
             options["timing_cache"] = str(self.folder / f"{self.job.cache}.timing.cache")
+        if "equality" in self.job.steps:
+            suppression.MOST = ROOM
         if self.job.tail == "scores":
-            builder.candidate_count = lambda _model, _options: 0
+            builder.candidate_count = lambda *_: 0
         if self.job.half and not os.environ.get(WHOLE):
             builder._Network, builder._config = half(builder._Network), without_tf32(builder._config)
             options["flags"] = ("PREFER_PRECISION_CONSTRAINTS",)
@@ -116,17 +119,24 @@ class Worker:
             options["scales"] = tuple(scales.items())
         model, start = self.model, time.monotonic()
         try:
-            plan = build_plan(find_library(), model, self.job.precision, BuildOptions(**options))
+            kernels = suppression.for_build(model) if self.job.tail == "kernels" else b""
+            compiled, start = time.monotonic() - start, time.monotonic()
+            plan = build_plan(find_library(), model, self.job.precision, BuildOptions(**options), kernels=kernels)
             seconds = time.monotonic() - start
             if self.job.keep and not label:
                 place = self.folder / "plans" / f"{self.job.keep}.plan"
                 place.with_suffix(".part").write_bytes(plan)
                 place.with_suffix(".part").replace(place)
-            self.say(**words, seconds=round(seconds, 2), megabytes=round(len(plan) / 1e6, 1))
+            more = {"kernels": len(kernels), "compiled": round(compiled, 2)} if kernels else {}
+            self.say(**words, **more, seconds=round(seconds, 2), megabytes=round(len(plan) / 1e6, 1))
+            loading = time.monotonic()
             engine = load_engine(model, plan, 2)
             checked = time.monotonic()
-            differences = check_itself(model, engine, self.job.precision, scales=scales)
-            self.say(step="self-check", differences=differences, seconds=round(time.monotonic() - checked, 1))
+            detecting = sorted({self.job.options["batch"][0], self.job.options["batch"][2]})
+            detecting = detecting if engine.suppresses else []
+            differences = check_itself(model, engine, self.job.precision, detecting, scales=scales)
+            took = {"loading": round(checked - loading, 2), "seconds": round(time.monotonic() - checked, 1)}
+            self.say(step="self-check", differences=differences, suppresses=engine.suppresses, **took)
         except SsdrtError as error:
             self.say(**words, after=round(time.monotonic() - start, 2), failed=str(error)[:1200])
             return None
@@ -184,7 +194,8 @@ def equality(worker: Worker, engine: Any) -> None:
 
     entry, model, precision = worker.entries[worker.job.graph], worker.model, worker.job.precision
     golden, pictures = np.load(worker.models / entry["golden"]), list(worker.photos.values())
-    parameters = replace(graph_parameters(model), score_threshold=FLOOR - 0.02, max_total=1000)
+    parameters = replace(graph_parameters(model), score_threshold=FLOOR - 0.02, max_total=ROOM)
+    engine.pictures = engine.shortages = 0
     single = [detect_pictures(model, engine, [one], parameters, LabelMap({}))[0] for one in pictures]
     batched = detect_pictures(model, engine, pictures, parameters, LabelMap({}))
     seeded = entry["weights"] == "seeded"
@@ -200,6 +211,9 @@ def equality(worker: Worker, engine: Any) -> None:
             graph=entry["name"],
             precision=precision,
             how=how,
+            suppresses=engine.suppresses,
+            pictures=engine.pictures,
+            shortages=engine.shortages,
             weights=entry["weights"],
             expected=len(rows),
             matched=len(fits),
@@ -241,28 +255,37 @@ def matches(golden: Any, photo: str, found: Any, precision: str, seeded: bool) -
 
 
 def candidates(worker: Worker, engine: Any) -> None:
-    """The best pairs of the GPU with our NMS, against all scores with the whole NMS."""
+    """What `detect` finds, by candidates or by the kernels behind the plan, against all scores with the whole NMS."""
+    from tensorrt_times import on_host
+
     from ssdrt.pipeline import graph_parameters
     from ssdrt.postprocess import decode_boxes, non_max_suppression
     from ssdrt.preprocess import clip_window, to_network
 
-    model, same, whole_number = worker.model, 0, 0
-    engine.pictures = engine.shortages = 0
+    model = worker.model
+    wanted = []
     for one in worker.photos.values():
         for parameters in (graph_parameters(model), replace(graph_parameters(model), score_threshold=0.3)):
-            (ours,) = engine.detect([one], parameters)
             encodings, scores = engine.infer(to_network(one, model.preprocessing.resizer.value)[None])
             boxes = decode_boxes(encodings[0], model.anchors.value, model.box_coder.scales.value)
             whole = non_max_suppression(boxes, scores[0], parameters, clip_window(model, *one.shape[:2]))
+            wanted.append((one, parameters, whole))
+    for road in ("kernels", "host") if engine.suppresses else ("host",):
+        engine.pictures = engine.shortages = same = to_the_bit = 0
+        for one, parameters, whole in wanted:
+            detect = functools.partial(engine.detect, [one], parameters)
+            (ours,) = on_host(engine, detect) if road == "host" else detect()
             same += all(a.shape == b.shape and np.allclose(a, b, atol=1e-6) for a, b in zip(ours, whole, strict=True))
-            whole_number += 1
-    worker.say(
-        step="candidates",
-        pictures=engine.pictures,
-        shortages=engine.shortages,
-        same_as_all_scores=same,
-        of=whole_number,
-    )
+            to_the_bit += all(np.array_equal(a, b) for a, b in zip(ours, whole, strict=True))
+        worker.say(
+            step="candidates",
+            road=road,
+            pictures=engine.pictures,
+            shortages=engine.shortages,
+            same_as_all_scores=same,
+            same_to_the_bit=to_the_bit,
+            of=len(wanted),
+        )
 
 
 def threads(worker: Worker, engine: Any) -> None:
@@ -280,7 +303,7 @@ def threads(worker: Worker, engine: Any) -> None:
     same = all(
         np.array_equal(a, b) for index, one in enumerate(together) for a, b in zip(one, alone[index % 8], strict=True)
     )
-    from ssdrt.engines.tensorrt.runtime import CANDIDATES
+    from ssdrt.engines.tensorrt.runtime import CANDIDATES, SCORES
 
     device, port = engine._device, engine._ports["image"]
     device.use()
@@ -304,10 +327,12 @@ def threads(worker: Worker, engine: Any) -> None:
 
     batched = engine.detect(list(pictures), parameters)
     with engine._lanes.one() as lane:
+        lane.prepare(None, [])
         lane.take(pinned)
-        from_pinned = [value.copy() for value in lane.fetch(CANDIDATES)]
+        ending = SCORES if worker.job.tail == "kernels" else CANDIDATES
+        from_pinned = [value.copy() for value in lane.fetch(ending)]
         lane.take(list(pictures))
-        copied = lane.fetch(CANDIDATES)
+        copied = lane.fetch(ending)
         pinned_equal = all(np.array_equal(a, b) for a, b in zip(from_pinned, copied, strict=True))
     worker.say(
         step="threads",

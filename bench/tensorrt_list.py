@@ -15,7 +15,8 @@ class Job:
     """A build and the steps (functions of tensorrt_job.py) on it; without options, steps that build for themselves.
 
     keep: under which name its plan is kept, and timed once all is quiet. cache: the timing cache's name, "" for none.
-    tail: "scores": the plan ends there. half: convolutions are tried in float16 alone.
+    tail: "scores": the plan ends there; "kernels": too, and their machine code travels with it, as `ssdrt build` does;
+    else it hands over candidates. half: convolutions are tried in float16 alone.
     """
 
     title: str
@@ -117,3 +118,13 @@ JOBS += (
     ),
     Job("rest of the commands", COCO, "", {}, ("rest",)),
 )
+
+JOBS += (
+    *(
+        Job(f"{graph} {precision}, suppression behind the plan", graph, precision, {"batch": (1, 4, 8), "level": 0},
+            ("equality", "candidates", "threads"), tail="kernels")
+        for graph, precision in ((COCO, "fp32"), (COCO, "fp16"), (PETS, "fp16"), (SSDLITE, "fp32"), (V1, "fp16"))
+    ),
+    *(_l3(V1, "v1", batch, "kernels", half) for batch in (1, 64, 256) for half in (False, True)),
+    *(_l3(COCO, "coco", 1, "kernels", half) for half in (False, True)),
+)  # fmt: skip

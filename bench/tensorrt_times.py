@@ -65,6 +65,7 @@ def measure(model: Any, engine: Any, photos: list[Any], batch: int, seconds: flo
         device, stream = engine._device, lane._stream
         elsewhere = device.pinned((batch, *model.input_size, 3), np.dtype(np.uint8))
         elsewhere[...] = pictures
+        lane.prepare(None, [])
         lane.take(pictures)
         lane.fetch(CANDIDATES)
         own = lane._host("image")[:batch]
@@ -87,19 +88,6 @@ def measure(model: Any, engine: Any, photos: list[Any], batch: int, seconds: flo
 
         assert np.array_equal(own[0], pictures[0])
         repeats = 40 if batch == 1 else 4
-        work: dict[str, Callable[[], object]] = {
-            "bare plan": lambda: replay(bare),
-            "plan and copies": lambda: replay(copies),
-        }
-        if not taken:
-            rounds = max(3, min(25, int(seconds / (_once(work) * repeats))))
-            table = in_turns(work, rounds, repeats)
-            return {
-                "table": table,
-                "per_second": round(batch / table["bare plan"]["median_us"] * 1e6),
-                "ends": "scores",
-            }
-        boxes, scores, indices = taken
         address = device.allocate(elsewhere.nbytes)
         device.to_device(address, elsewhere, stream)
         device.synchronize(stream)
@@ -117,44 +105,82 @@ def measure(model: Any, engine: Any, photos: list[Any], batch: int, seconds: flo
             lane.take_from_gpu(lane.find(OnGpu()), slice(0, batch))
             lane.fetch(CANDIDATES)
 
-        work |= {
-            "lane, pictures on the GPU": from_gpu,
-            "lane, own pinned buffer": own_buffer,
-            "lane, other pinned memory": lambda: through(elsewhere),
-            "lane, ordinary memory": lambda: through(pictures),
+        work: dict[str, Callable[[], object]] = {
+            "bare plan": lambda: replay(bare),
+            "plan and copies": lambda: replay(copies),
         }
-        for name, how in (("copy in, outputs mapped", "outputs"), ("pictures and outputs mapped", "all")):
-            try:
-                mapped = _graph(engine, lane, batch, how)
-                work[name] = lambda graph=mapped: replay(graph)  # type: ignore[misc]
-            except (AssertionError, EngineError) as error:  # noqa: PERF203  the rest is still to be timed
-                print(f"{name}: {error!r}", flush=True)
-        once = _once(work)
-        table = in_turns(work, max(3, min(25, int(seconds * 0.5 / (once * repeats)))), repeats)
+        if taken:
+            work |= {
+                "lane, pictures on the GPU": from_gpu,
+                "lane, own pinned buffer": own_buffer,
+                "lane, other pinned memory": lambda: through(elsewhere),
+                "lane, ordinary memory": lambda: through(pictures),
+            }
+            for name, how in (("copy in, outputs mapped", "outputs"), ("pictures and outputs mapped", "all")):
+                try:
+                    mapped = _graph(engine, lane, batch, how)
+                    work[name] = lambda graph=mapped: replay(graph)  # type: ignore[misc]
+                except (AssertionError, EngineError) as error:  # noqa: PERF203  the rest is still to be timed
+                    print(f"{name}: {error!r}", flush=True)
+
+        def timed(work: dict[str, Callable[[], object]], share: float) -> dict[str, dict[str, float]]:
+            rounds = int(seconds * share / (_once(work) * repeats))
+            return in_turns(work, max(3, min(25, rounds)), repeats)
+
+        table = timed(work, 0.4)
+        for name, parameters in (("0.3", strict), ("the graph's threshold", whole)) if engine.suppresses else ():
+            lane.prepare(parameters, [model.input_size] * batch)
+            alone = device.capture(stream, lambda: lane._suppression.put(batch))
+            table |= timed({f"suppression at {name}": lambda graph=alone: replay(graph)}, 0.05)  # type: ignore[misc]
     work = {
         "detect at 0.3, other pinned memory": lambda: engine.detect(elsewhere, strict),
         "detect at 0.3, ordinary memory": lambda: engine.detect(pictures, strict),
-        "detect at the graph's threshold, other pinned memory": lambda: engine.detect(elsewhere, whole),
+        "detect at 0.3, pictures on the GPU": lambda: engine.detect_on_gpu(OnGpu(), strict),
     }
-    if batch == 1:
+    if taken:
+        boxes, scores, indices = taken
+    if taken and batch == 1:
         work["tail at 0.3"] = lambda: suppress_candidates(boxes, scores, indices, classes, pairs, strict)
         work["tail at the graph's threshold"] = lambda: suppress_candidates(
             boxes, scores, indices, classes, pairs, whole
         )
-    once = _once(work)
-    table |= in_turns(work, max(3, min(25, int(seconds * 0.5 / (once * repeats)))), repeats)
+    table |= timed(work, 0.4)
+    name = "detect at the graph's threshold, other pinned memory"  # by itself: in turns, thresholds are sent every time
+    table |= timed({name: lambda: engine.detect(elsewhere, whole)}, 0.1)
+    shortages = engine.shortages
+    if engine.suppresses:
+        name = "host, detect at 0.3, other pinned memory"
+        table |= timed({name: lambda: on_host(engine, lambda: engine.detect(elsewhere, strict))}, 0.1)
     reference = table["plan and copies"]["median_us"]
     bare_alone = table["bare plan"]["median_us"]
     lanes = {name: one["median_us"] for name, one in table.items() if "lane" in name or "mapped" in name}
-    return {
+    told = {
         "table": table,
+        "ends": f"{len(taken[1])} candidates" if taken else "scores",
+        "suppresses": engine.suppresses,
         "over plan and copies": {name: round(one / reference, 3) for name, one in lanes.items()},
         "over bare plan": {name: round(one / bare_alone, 3) for name, one in lanes.items()},
-        "shortages": engine.shortages,
+        "shortages": shortages,
         "per_second": {name: round(batch / one["median_us"] * 1e6) for name, one in table.items() if batch > 1},
-        "above 0.3": int((scores > 0.3).sum()),
-        "candidates": len(scores),
     }
+    if engine.suppresses:
+        whole_time = table["detect at 0.3, other pinned memory"]["median_us"]
+        told["share of suppression"] = round(table["suppression at 0.3"]["median_us"] / whole_time, 3)
+    if taken:
+        told["above 0.3"] = int((scores > 0.3).sum())
+    return told
+
+
+def on_host(engine: Any, function: Callable[[], object]) -> object:
+    """What `function` does without the kernels."""
+    kept = [lane._suppression for lane in engine._all]
+    try:
+        for lane in engine._all:
+            lane._suppression = None
+        return function()
+    finally:
+        for lane, one in zip(engine._all, kept, strict=True):
+            lane._suppression = one
 
 
 def _once(work: dict[str, Callable[[], object]]) -> float:

@@ -12,10 +12,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ssdrt.engines.cuda import ends
 from ssdrt.engines.tensorrt.builder import BuildOptions, candidate_count, network_bytes
 from ssdrt.engines.tensorrt.library import Library, Messages
 from ssdrt.engines.tensorrt.plan_file import Facts, pack, unpack
 from ssdrt.engines.tensorrt.runtime import TensorrtEngine
+from ssdrt.postprocess import NmsParameters, non_max_suppression
 
 DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int32)": np.int32}
 
@@ -107,6 +109,10 @@ class StandInDevice:
         assert stream in self.streams
         self.do(lambda: ctypes.memmove(target, source, size))
 
+    def clear(self, address, size, stream):
+        assert stream in self.streams
+        self.do(lambda: ctypes.memset(address, 0, size))
+
     def stream(self):
         number = len(self.streams) + 1
         self.streams.add(number)
@@ -136,6 +142,58 @@ class StandInDevice:
 
     def destroy_graph(self, graph):
         self.graphs.remove(graph)
+
+
+class StandInKernels:
+    """As `suppression.Kernels`: what `tail` is told, done by `postprocess`. leaves: pictures left to the host."""
+
+    def __init__(self, device, leaves=()):
+        self.device, self.leaves, self.pictures, self.closed = device, leaves, [], False
+
+    def put(self, launches, stream):
+        assert stream in self.device.streams
+        collect, tail = launches
+        assert collect.parameters is tail.parameters
+        assert (collect.grid[1], tail.grid) == (tail.grid[0], (tail.grid[0], 1))
+        agnostic = tail.name == "tail<2,true,float>"
+        assert agnostic or tail.name == "tail<2,false,float>"
+        self.device.do(lambda: self._run(tail.parameters, tail.grid[0], agnostic))
+
+    def _run(self, told, batch, agnostic):
+        def array(address, *shape, dtype=np.float32):
+            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            return np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype).reshape(shape)
+
+        count, classes, most = told.anchor_count, told.classes, told.most
+        options = ends.OptionsStruct.from_address(told.options)
+        parameters = NmsParameters(
+            array(told.thresholds, classes).copy(), options.iou_threshold, options.max_per_class, options.max_total,
+            agnostic, 0.0, next(name for name, code in ends.CLIPS.items() if code == told.clip),
+            bool(told.drop_zero_area), bool(told.change_frame),
+        )  # fmt: skip
+        assert options.low_score == parameters.score_threshold.min()
+        assert (told.codes_image, told.box_row) == (4 * count, 4)
+        assert not array(told.counts, batch, dtype=np.int32).any()
+        assert not array(told.histograms, batch, ends.BINS, dtype=np.int32).any()
+        codes, scores = array(told.codes, batch, count, 4), array(told.scores, batch, count, classes)
+        anchors, windows = array(told.anchors, count, 4), array(told.windows, batch, 4)
+        found = array(told.found, batch, told.found_size)
+        for image in range(batch):
+            offsets = codes[image] / np.array(told.scales, np.float32)
+            centres = offsets[:, :2] * anchors[:, 2:] + anchors[:, :2]
+            halves = np.exp(offsets[:, 2:], dtype=np.float64).astype(np.float32) * anchors[:, 2:] / 2
+            boxes = np.concatenate((centres - halves, centres + halves), 1)
+            window = tuple(windows[image].tolist())
+            kept, kept_scores, kinds = non_max_suppression(boxes, scores[image], parameters, window)
+            found[image] = 0
+            found[image, : 4 * len(kept)] = kept.ravel()
+            found[image, 4 * most :][: len(kept)] = kept_scores
+            found[image, 5 * most :][: len(kept)] = kinds
+            found[image, -2:] = len(kept), image in self.leaves
+        self.pictures.append(batch)
+
+    def close(self):
+        self.closed = True
 
 
 class StandInContext:
@@ -206,19 +264,20 @@ def plan_bytes(onnx, version=(8, 6, 0, 0), tag=b"ftrt"):
     return tag + bytes(12) + length.to_bytes(8, "little") + bytes(version) + onnx
 
 
-def stand_in_plan(model, precision="fp32", **options):
+def stand_in_plan(model, precision="fp32", kernels=b"", **options):
     """As `builder.build_plan`."""
     chosen = BuildOptions(**options)
-    onnx = network_bytes(stand_in_library(None), model, precision, chosen)
+    onnx = network_bytes(stand_in_library(None), model, precision, chosen, bool(kernels))
     facts = Facts(
-        "tensorrt", "8.6.0", "stand-in", (9, 0), precision, chosen.batch, chosen.pixels, candidate_count(model, chosen),
-        model.digest, hashlib.sha256(model.anchors.value.tobytes()).hexdigest(), {},
+        "tensorrt", "8.6.0", "stand-in", (9, 0), precision, chosen.batch, chosen.pixels,
+        candidate_count(model, chosen, bool(kernels)), model.digest,
+        hashlib.sha256(model.anchors.value.tobytes()).hexdigest(), {},
     )  # fmt: skip
-    return pack(facts, plan_bytes(onnx))
+    return pack(facts, plan_bytes(onnx), kernels)
 
 
-def stand_in_engine(model, precision="fp32", streams=1, device=None, **options):
-    """A `TensorrtEngine` on the stand-ins."""
+def stand_in_engine(model, precision="fp32", streams=1, device=None, kernels=None, **options):
+    """A `TensorrtEngine` on the stand-ins; its plan hands over candidates if there are no kernels."""
     device = device or StandInDevice()
-    facts, plan = unpack(stand_in_plan(model, precision, **options))
-    return TensorrtEngine(stand_in_library(device), device, model, facts, plan, streams)
+    facts, plan = unpack(stand_in_plan(model, precision, b"kernels" if kernels else b"", **options))
+    return TensorrtEngine(stand_in_library(device), device, model, facts, plan, streams, kernels)

@@ -201,6 +201,19 @@ def read_plan(path: Path) -> bytes:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def plan_splitter(engine: str) -> Callable[[bytes], tuple[bytes, bytes]]:
+    """What parts a plan of an engine into ours and what other programs take.
+
+    Raises
+    ------
+    EngineError: there is no such engine, or other programs do not take its plans.
+    """
+    split: Callable[[bytes], tuple[bytes, bytes]] | None = getattr(engine_module(engine), "split_plan", None)
+    if split is None:
+        raise EngineError(f"engine {engine} makes no plans that other programs take: --engine tensorrt does")
+    return split
+
+
 def save_plan(bundle: Bundle, path: Path) -> None:
     """Write NVIDIA's own bytes of a plan for TensorRT to `path`, and what else is needed to run it beside it.
 
@@ -208,10 +221,7 @@ def save_plan(bundle: Bundle, path: Path) -> None:
     ------
     SsdrtError: the bundle is for another engine, or a file cannot be written.
     """
-    split = getattr(engine_module(bundle.engine), "split_plan", None)
-    if split is None:
-        raise EngineError(f"engine {bundle.engine} makes no plans that other programs take: --engine tensorrt does")
-    facts, plan = split(bundle.plan)
+    facts, plan = plan_splitter(bundle.engine)(bundle.plan)
     try:
         path.write_bytes(plan)
     except OSError as error:

@@ -28,7 +28,15 @@ CLASSES = {
 }  # fmt: skip
 """What variables of these names hold in the engine's files."""
 
-OURS = {"engine.infer", "_engine.infer", "engine.close", "engine.detect", "layer.name", "layer.inputs"}
+OURS = {
+    "engine.infer",
+    "_engine.infer",
+    "engine.close",
+    "engine.detect",
+    "engine.suppresses",
+    "layer.name",
+    "layer.inputs",
+}
 
 BY_NAME = {
     "8": ["NetworkDefinitionCreationFlag.EXPLICIT_BATCH", "BuilderFlag.FP16", "PreviewFeature.PROFILE_SHARING_0806",

@@ -42,6 +42,7 @@ def engine_options(args: Namespace) -> dict[str, Any]:
 
     names = ("batch", "pixels", "level", "workspace", "portable", "dla")
     options = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, False)}
+    options |= {"bare": True} if args.save_plan else {}
     return {**options, "scales": tuple(sorted(read_scales(args.scales).items()))} if args.scales else options
 
 
@@ -50,7 +51,7 @@ def run(args: Namespace) -> int:
     from ssdrt.bundle import save_bundle
     from ssdrt.labels import read_labels
     from ssdrt.model import Fact
-    from ssdrt.preparation import PLANS, prepare, save_plan
+    from ssdrt.preparation import PLANS, plan_splitter, prepare, save_plan
 
     labels = read_labels(args.labels) if args.labels else None
     path = Path(args.output or f"{Path(args.model).stem}.ssdrt")
@@ -60,6 +61,8 @@ def run(args: Namespace) -> int:
         raise SinkError(f"{str(path)!r}: give a name that ends in .ssdrt")
     if Path(args.model).suffix in PLANS:
         raise BundleError(f"{args.model}: a plan is built already; give the model itself")
+    if args.save_plan and args.engine != "auto":
+        plan_splitter(args.engine)
     begin = time.perf_counter()
     preparation = prepare(args.model, args.engine, args.precision, engine_options(args))
     bundle = preparation.bundle

@@ -1,7 +1,9 @@
-"""NVIDIA's TensorRT 8.6, 10.x and 11.x, and TensorRT for RTX: decoding and the best candidates on the GPU, NMS here.
+"""NVIDIA's TensorRT 8.6, 10.x and 11.x, and TensorRT for RTX, and NMS behind them.
+
+The kernels of engine cuda do it on the GPU; where they cannot, the plan decodes and hands over the best candidates.
 
 library.py says which one there is, builder.py makes plans, plan_file.py says what a plan is, driver.py talks to CUDA,
-runtime.py runs, inspection.py shows what is in a plan.
+suppression.py is what comes behind a plan, runtime.py runs, inspection.py shows what is in a plan.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from ssdrt.engines.tensorrt.driver import Card
 from ssdrt.engines.tensorrt.library import find_library
 from ssdrt.engines.tensorrt.plan_file import check_plan, unpack
 from ssdrt.engines.tensorrt.runtime import TensorrtEngine, load_engine
+from ssdrt.engines.tensorrt.suppression import for_build
 from ssdrt.errors import EngineError
 from ssdrt.model import SsdModel
 from ssdrt.progress import progress
@@ -74,13 +77,15 @@ def build(model: SsdModel, precision: str, **options: Any) -> bytes:
     ------
     EngineError: TensorRT refuses the network or the options, or the plan computes something else.
     """
-    library = find_library()
+    library, chosen = find_library(), BuildOptions(**options)
     steps = hasattr(library.api, "IProgressMonitor")
+    kernels = for_build(model)
     with progress(f"TensorRT builds {precision}", None, "steps" if steps else "seconds") as advance:
-        plan = build_plan(library, model, precision, BuildOptions(**options), advance)
+        plan = build_plan(library, model, precision, chosen, advance, kernels)
     engine = load_engine(model, plan, 1)
     try:
-        check_itself(model, engine, precision, scales=dict(options.get("scales", ())))
+        detecting = sorted({chosen.batch[0], chosen.batch[2]}) if engine.suppresses else ()
+        check_itself(model, engine, precision, detecting, scales=dict(chosen.scales))
     finally:
         engine.close()
     return plan

@@ -40,18 +40,20 @@ Advance = Callable[[int], None]
 class BuildOptions:
     """What a user may choose, all as plain values.
 
-    batch: (least, best, most) pictures at once. pixels: dtype of the input; "uint8" rounds resized pixels, and takes
-    pictures of the network's size as they are. candidates: (anchor, class) pairs that the engine hands over; 0: four
-    times as many as there may be detections. level: builder_optimization_level 0 to 5, -1: TensorRT's own choice.
-    workspace: MB that a layer may use while it runs, 0: as TensorRT likes. portable: runs on other cards from Ampere
-    on, and on later versions. dla: number of the core, -1: none. flags: names of BuilderFlag. tactics: names of
-    TacticSource, if not all. gpus: names of ComputeCapability (TensorRT for RTX). timing_cache: a file, "" for none.
-    scales: (name, scale) of the values that convolutions read, for int8 (`network.int8.read_scales`).
+    batch: (least, best, most) pictures at once. pixels: dtype of the input; "uint8" rounds resized pixels, and
+    takes pictures of the network's size as they are. candidates: (anchor, class) pairs that the plan hands over; 0:
+    none if they are not needed here, else four times as many as there may be detections. bare: other programs take
+    the plan. level: builder_optimization_level 0 to 5, -1: TensorRT's own choice. workspace: MB that a layer may
+    use while it runs, 0: as TensorRT likes. portable: runs on other cards from Ampere on, and on later versions.
+    dla: number of the core, -1: none. flags: names of BuilderFlag. tactics: names of TacticSource, if not all.
+    gpus: names of ComputeCapability (TensorRT for RTX). timing_cache: a file, "" for none. scales: (name, scale) of
+    the values that convolutions read, for int8 (`network.int8.read_scales`).
     """
 
     batch: tuple[int, int, int] = (1, 1, 1)
     pixels: Literal["float32", "uint8"] = "float32"
     candidates: int = 0
+    bare: bool = False
     level: int = -1
     workspace: int = 0
     portable: bool = False
@@ -63,19 +65,25 @@ class BuildOptions:
     scales: tuple[tuple[str, float], ...] = ()
 
 
-def candidate_count(model: SsdModel, options: BuildOptions) -> int:
-    """How many pairs the engine hands over; 0 for a kind of NMS that has to see all of them."""
+def candidate_count(model: SsdModel, options: BuildOptions, kernels: bool) -> int:
+    """How many pairs the plan hands over; 0 for a kind of NMS that has to see all of them, and where our kernels do it
+    (`suppression.py`), unless the plan may go where they cannot."""
     nms = model.nms
     if nms.class_agnostic.value or nms.soft_nms_sigma.value > 0:
+        return 0
+    leaves = options.bare or options.portable or options.gpus
+    if kernels and not leaves and not options.candidates:
         return 0
     wanted = options.candidates or max(256, 4 * nms.max_total.value)
     return min(wanted, MOST_CANDIDATES, len(model.anchors.value) * model.num_classes.value)
 
 
-def network_bytes(library: Library, model: SsdModel, precision: str, options: BuildOptions) -> bytes:
+def network_bytes(
+    library: Library, model: SsdModel, precision: str, options: BuildOptions, kernels: bool = False
+) -> bytes:
     """The very ONNX file that TensorRT gets."""
     least, _, most = options.batch
-    count = candidate_count(model, options)
+    count = candidate_count(model, options, kernels)
     floats = FLOATS[precision] if library.typed else "float32"
     return build_onnx(
         model,
@@ -90,9 +98,15 @@ def network_bytes(library: Library, model: SsdModel, precision: str, options: Bu
 
 
 def build_plan(
-    library: Library, model: SsdModel, precision: str, options: BuildOptions, advance: Advance = lambda _steps: None
+    library: Library,
+    model: SsdModel,
+    precision: str,
+    options: BuildOptions,
+    advance: Advance = lambda _steps: None,
+    kernels: bytes = b"",
 ) -> bytes:
-    """Our plan, facts included. Ctrl-C stops the build where the version has IProgressMonitor (not 8.6).
+    """Our plan, facts and `kernels` (`suppression.for_build`) included. Ctrl-C stops the build where the version has
+    IProgressMonitor (not 8.6).
 
     Raises
     ------
@@ -105,7 +119,7 @@ def build_plan(
         )
     if options.scales and precision != "int8":
         raise EngineError(f"scales are for int8, and this build is in {precision}: --precision int8, or leave them out")
-    network = _Network(library, network_bytes(library, model, precision, options))
+    network = _Network(library, network_bytes(library, model, precision, options, bool(kernels)))
     config = _config(library, network, precision, options, model)
     cache = _TimingCache(library, config, options.timing_cache if options.level else "")  # level 0 measures nothing
     stop = _monitor(library, config, advance)
@@ -116,10 +130,10 @@ def build_plan(
     cache.save()
     data = bytes(plan)
     log.info("TensorRT built %.1f MB in %.1f s", len(data) / 1e6, time.perf_counter() - begin)
-    return pack(_facts(library, model, precision, options), data)
+    return pack(_facts(library, model, precision, options, bool(kernels)), data, kernels)
 
 
-def _facts(library: Library, model: SsdModel, precision: str, options: BuildOptions) -> Facts:
+def _facts(library: Library, model: SsdModel, precision: str, options: BuildOptions, kernels: bool) -> Facts:
     gpu, capability = "", (0, 0)
     with contextlib.suppress(EngineError):  # RTX builds without a GPU
         card = Card()
@@ -130,7 +144,7 @@ def _facts(library: Library, model: SsdModel, precision: str, options: BuildOpti
         told["scales"] = f"of {len(options.scales)} values"
     return Facts(
         library.family, library.version, gpu, capability, precision, options.batch, options.pixels,
-        candidate_count(model, options), model.digest,
+        candidate_count(model, options, kernels), model.digest,
         hashlib.sha256(model.anchors.value.tobytes()).hexdigest(), told,
     )  # fmt: skip
 

@@ -113,6 +113,10 @@ class Device(Card):
         """Copy `size` bytes from one place of the device to another, in stream order."""
         checked(self.driver.cuMemcpyDtoDAsync(target, source, size, stream))
 
+    def clear(self, address: int, size: int, stream: Any) -> None:
+        """Bytes of zero on the device, in stream order."""
+        checked(self.driver.cuMemsetD8Async(address, 0, size, stream))
+
     # --- streams and graphs ---------------------------------------------------------------------------------------
 
     def stream(self) -> Any:

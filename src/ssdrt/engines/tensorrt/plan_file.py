@@ -1,6 +1,7 @@
 """What a plan is before TensorRT sees it: the header that NVIDIA's libraries write, and our facts before it.
 
-A plan in a bundle is MAGIC, the length of the facts (4 bytes, little-endian), the facts (JSON), and NVIDIA's bytes.
+A plan in a bundle is MAGIC, the length of the facts (4 bytes, little-endian), the facts (JSON), the machine code of
+what runs behind the plan, if there is some, and NVIDIA's bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class Facts:
 
     family, version: of the library, as ("tensorrt", "8.6.0"); gpu, capability: the card, as "NVIDIA H200", (9, 0);
     digest: of the graph; anchors: SHA-256 of the anchors' bytes; pixels: dtype of the input; candidates: how many pairs
-    the engine hands over, 0 when it only gives scores; batch: (least, best, most) pictures; options: other choices.
+    the engine hands over, 0 when it only gives scores; batch: (least, best, most) pictures; options: other choices;
+    kernels: bytes of our machine code before NVIDIA's.
     """
 
     family: str
@@ -35,6 +37,7 @@ class Facts:
     digest: str
     anchors: str
     options: dict[str, str]
+    kernels: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,10 @@ class PlanHeader:
     version: tuple[int, int, int, int]
 
 
-def pack(facts: Facts, plan: bytes) -> bytes:
-    """Facts and plan as one."""
-    text = json.dumps(asdict(facts)).encode()
-    return b"".join((MAGIC, len(text).to_bytes(4, "little"), text, plan))
+def pack(facts: Facts, plan: bytes, kernels: bytes = b"") -> bytes:
+    """Facts, machine code and plan as one."""
+    text = json.dumps({**asdict(facts), "kernels": len(kernels)}).encode()
+    return b"".join((MAGIC, len(text).to_bytes(4, "little"), text, kernels, plan))
 
 
 def unpack(data: bytes) -> tuple[Facts, bytes]:
@@ -58,6 +61,23 @@ def unpack(data: bytes) -> tuple[Facts, bytes]:
     ------
     EngineError: these are not a plan of ours.
     """
+    facts, start = _facts(data)
+    return facts, data[start + facts.kernels :]
+
+
+def kernels_of(data: bytes) -> bytes:
+    """The machine code in what `pack` made, b"" if there is none.
+
+    Raises
+    ------
+    EngineError: as `unpack`.
+    """
+    facts, start = _facts(data)
+    return data[start : start + facts.kernels]
+
+
+def _facts(data: bytes) -> tuple[Facts, int]:
+    """The facts, and where they end."""
     if not data.startswith(MAGIC):
         raise EngineError("this is no plan that ssdrt built for TensorRT; build it again")
     start = len(MAGIC) + 4
@@ -65,7 +85,7 @@ def unpack(data: bytes) -> tuple[Facts, bytes]:
     try:
         values = json.loads(data[start:end])
         pairs = {name: tuple(values[name]) for name in ("capability", "batch")}
-        return Facts(**{**values, **pairs}), data[end:]
+        return Facts(**{**values, **pairs}), end
     except (ValueError, TypeError, KeyError) as error:
         raise EngineError(f"the facts before this plan cannot be read ({error}); build it again") from error
 

@@ -20,8 +20,9 @@ from ssdrt.engines.lanes import Lanes, Started
 from ssdrt.engines.tensorrt.driver import Device
 from ssdrt.engines.tensorrt.library import Library, find_library
 from ssdrt.engines.tensorrt.plan_file import Facts, check_plan, unpack
+from ssdrt.engines.tensorrt.suppression import Kernels, Suppression, for_plan
 from ssdrt.errors import EngineError
-from ssdrt.model import Floats, SsdModel
+from ssdrt.model import Floats, Pair, SsdModel
 from ssdrt.postprocess import NmsParameters, decode_boxes, non_max_suppression, suppress_candidates
 from ssdrt.preprocess import clip_window, to_network
 
@@ -46,7 +47,12 @@ def load_engine(model: SsdModel, data: bytes, streams: int) -> TensorrtEngine:
     facts, plan = unpack(data)
     library = find_library()
     check_facts(facts, plan, model, library)
-    return TensorrtEngine(library, Device(), model, facts, plan, streams)
+    with ExitStack() as undo:
+        device = Device()
+        undo.callback(device.close)
+        kernels = for_plan(model, data)
+        undo.pop_all()
+    return TensorrtEngine(library, device, model, facts, plan, streams, kernels)
 
 
 def check_facts(facts: Facts, plan: bytes, model: SsdModel, library: Library) -> None:
@@ -74,23 +80,34 @@ class _Port:
 
 
 class TensorrtEngine:
-    """A `DetectingEngine`. pictures, shortages: how many it detected in, and for how many of them the candidates were
-    too few, so that all scores were looked at."""
+    """A `DetectingEngine`. kernels: what suppresses on the GPU, None where the host does. pictures, shortages: how many
+    it detected in, and for how many of them the host looked at all scores."""
 
     def __init__(
-        self, library: Library, device: Device, model: SsdModel, facts: Facts, plan: bytes, streams: int
+        self,
+        library: Library,
+        device: Device,
+        model: SsdModel,
+        facts: Facts,
+        plan: bytes,
+        streams: int,
+        kernels: Kernels | None = None,
     ) -> None:
         self.pictures = self.shortages = 0
-        self._model, self._facts, self._device = model, facts, device
+        self._model, self._facts, self._device, self._kernels = model, facts, device, kernels
         self._count = threading.Lock()
         self._all: list[_Lane] = []
         with ExitStack() as undo:  # if there is no room for all of it
             undo.callback(device.close)
+            if kernels is not None:
+                undo.callback(kernels.close)
             self._deserialize(library, plan)
             self._ports = _ports(library, self._engine)
             for _ in range(streams):
                 self._all.append(_Lane(library, device, self._engine, self._ports, facts.batch))
                 undo.callback(self._all[-1].close)
+                if kernels is not None:
+                    self._all[-1].suppress_by(kernels, model)
             undo.pop_all()
         device.leave()
         self._lanes = Lanes(self._all, self._using)
@@ -116,6 +133,11 @@ class TensorrtEngine:
         """TensorRT's own ICudaEngine."""
         return self._engine
 
+    @property
+    def suppresses(self) -> bool:
+        """Whether the GPU does the graph's suppression."""
+        return self._kernels is not None
+
     def infer(self, pixels: Floats) -> tuple[Floats, Floats]:
         """Box encodings (b, n, 4) and class scores (b, n, classes), see `engines.base.Engine`.
 
@@ -127,6 +149,7 @@ class TensorrtEngine:
             boxes, scores = (np.empty((count, *self._ports[name].shape), np.float32) for name in SCORES)
             for start in range(0, count, lane.most):
                 part = slice(start, min(start + lane.most, count))
+                lane.prepare(None, [])
                 if there:
                     lane.take_from_gpu(there, part)
                 else:
@@ -140,7 +163,7 @@ class TensorrtEngine:
         with self._lanes.one() as lane:
             for start in range(0, len(images_rgb), lane.most):
                 part = images_rgb[start : start + lane.most]
-                lane.take(map(self._pixels, part))
+                self._begin(lane, part, parameters)
                 found += self._suppressed(lane, part, parameters)
         return found
 
@@ -153,8 +176,12 @@ class TensorrtEngine:
 
     def _start(self, part: Pictures, parameters: NmsParameters) -> Started[list[Found]]:
         return self._lanes.start(
-            lambda lane: lane.take(map(self._pixels, part)), lambda lane: self._suppressed(lane, part, parameters)
+            lambda lane: self._begin(lane, part, parameters), lambda lane: self._suppressed(lane, part, parameters)
         )
+
+    def _begin(self, lane: _Lane, part: Pictures, parameters: NmsParameters) -> None:
+        lane.prepare(parameters, [(image.shape[0], image.shape[1]) for image in part])
+        lane.take(map(self._pixels, part))
 
     def _pixels(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         """What the network takes; a picture of its size as it is, which spares a copy."""
@@ -181,15 +208,18 @@ class TensorrtEngine:
             size = (*there.size, 3)
             for start in range(0, size[0], lane.most):
                 part = range(start, min(start + lane.most, size[0]))
-                lane.take_from_gpu(there, slice(part.start, part.stop))
                 whole = [np.broadcast_to(np.uint8(0), size[1:])] * len(part)  # only its size matters
+                lane.prepare(parameters, [(size[1], size[2])] * len(part))
+                lane.take_from_gpu(there, slice(part.start, part.stop))
                 found += self._suppressed(lane, whole, parameters)
         return found
 
     def _suppressed(self, lane: _Lane, images: Pictures, parameters: NmsParameters) -> list[Found]:
-        """NMS on what the lane has computed for these pictures."""
+        """What the lane has found in these pictures, or NMS on what it has computed for them."""
         results: list[Found | None] = [None] * len(images)
-        if self._facts.candidates:
+        if lane.suppresses:
+            results = lane.found()
+        elif self._facts.candidates:
             everything = len(self._model.anchors.value) * self._model.num_classes.value
             boxes, scores, pairs = lane.fetch(CANDIDATES)
             for index, image in enumerate(images):
@@ -227,6 +257,8 @@ class TensorrtEngine:
         for lane in self._all:
             lane.close()
         self._all.clear()
+        if self._kernels is not None:
+            self._kernels.close()
         self._engine = self._runtime = None
         self._device.close()
 
@@ -266,13 +298,13 @@ class _Block:
 @dataclass(frozen=True)
 class _Work:
     """What a batch size needs. copied: bytes of candidates to copy to the host, 0 where the GPU writes them there.
-    found: their arrays. graphs: with and without the copy of the pictures."""
+    found: their arrays. graphs: with and without the copy of the pictures; with and without suppression."""
 
     batch: int
     context: Any
     copied: int
     found: list[NDArray[Any]]
-    graphs: dict[bool, Any]
+    graphs: dict[tuple[bool, bool], Any]
 
 
 class _Lane:
@@ -292,7 +324,7 @@ class _Lane:
             undo.callback(device.destroy_stream, self._stream)
             for name, port in ports.items():
                 if name not in CANDIDATES:
-                    self._on_device[name] = device.allocate(port.size(self.most))
+                    self._on_device[name] = device.allocate(-(-port.size(self.most) // ALIGNMENT) * ALIGNMENT)
                     undo.callback(device.free, self._on_device[name])
             self._block = device.allocate(self._block_size)
             undo.pop_all()
@@ -300,6 +332,22 @@ class _Lane:
         self._work: dict[int, _Work] = {}
         self._size = 0  # pictures of the last batch
         self._last: _Work | None = None
+        self._suppression: Suppression | None = None
+        self.suppresses = False
+        """Whether the next batch goes on to detections."""
+
+    def suppress_by(self, kernels: Kernels, model: SsdModel) -> None:
+        """Have detections made behind the plan, where the kernels can."""
+        encodings, scores = (self._on_device[name] for name in SCORES)
+        self._suppression = Suppression(self._device, self._stream, kernels, model, self.most, (scores, encodings))
+
+    def prepare(self, parameters: NmsParameters | None, sizes: list[Pair]) -> None:
+        """What is wanted of the next batch, pictures of (height, width): detections, made here if they can be; or, with
+        no parameters, predictions alone."""
+        self.suppresses = False
+        if parameters is not None and self._suppression is not None and self._suppression.decides(parameters):
+            self._suppression.prepare(parameters, sizes)
+            self.suppresses = True
 
     def take(self, pictures: Iterable[NDArray[Any]]) -> None:
         """Start the network on pictures (height, width, 3) from this machine's memory; rounded for a uint8 plan.
@@ -347,12 +395,13 @@ class _Lane:
     def _start(self, from_host: bool) -> None:
         batch = max(self._least, min(1 << (self._size - 1).bit_length(), self.most))
         work = self._last = self._work.get(batch) or self._prepared(batch)
-        graph = work.graphs.get(from_host)
+        kind = (from_host, self.suppresses)
+        graph = work.graphs.get(kind)
         if graph is None:
             self._put(work, from_host)  # the first run of a context sets up what a capture may not
             self._device.synchronize(self._stream)
             graph = self._device.capture(self._stream, lambda: self._put(work, from_host))
-            work.graphs[from_host] = graph
+            work.graphs[kind] = graph
         self._device.launch(graph, self._stream)
 
     def _put(self, work: _Work, from_host: bool) -> None:
@@ -361,7 +410,9 @@ class _Lane:
             self._device.to_device(self._on_device["image"], self._host("image")[: work.batch], self._stream)
         if not work.context.execute_async_v3(int(self._stream)):
             raise EngineError(f"TensorRT does not run: {self._library.messages.take()}")
-        if work.copied:
+        if self._suppression is not None and self.suppresses:
+            self._suppression.put(work.batch)
+        elif work.copied:
             self._device.to_host(self._candidates()[: work.copied], self._block, self._stream)
 
     def _prepared(self, batch: int) -> _Work:
@@ -400,9 +451,18 @@ class _Lane:
         self._device.synchronize(self._stream)
         return [self._host(name)[: self._size] for name in names]
 
+    def found(self) -> list[Found | None]:
+        """Detections of the last batch, once they are there; None for what only the host can decide."""
+        assert self._suppression is not None
+        self._device.synchronize(self._stream)
+        return self._suppression.read(self._size)
+
     def close(self) -> None:
         """Free everything."""
         self._device.synchronize(self._stream)
+        if self._suppression is not None:
+            self._suppression.close()
+            self._suppression = None
         for work in self._work.values():
             for graph in work.graphs.values():
                 self._device.destroy_graph(graph)
