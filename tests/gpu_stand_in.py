@@ -51,7 +51,7 @@ class StandInDriver:
 class StandInDevice:
     """As `driver.Device`."""
 
-    name, capability, driver = "stand-in", (9, 0), StandInDriver()
+    name, capability, index, driver = "stand-in", (9, 0), 0, StandInDriver()
 
     def __init__(self):
         self.memory, self.streams, self.graphs = {}, set(), set()

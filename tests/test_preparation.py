@@ -128,6 +128,49 @@ def test_auto_takes_an_engine_that_has_the_options(tmp_path, monkeypatch, caplog
         prepare(demo_file(tmp_path), options={"level": 3})
 
 
+def test_a_device_is_passed_on_and_gpus_of_one_kind_share_a_plan(tmp_path, monkeypatch):
+    """Null as an engine on three GPUs, of which the last is of another kind."""
+    built, loaded, load_null = [], [], null.load
+
+    def build(_model, _precision, device=0):
+        built.append(device)
+        return b""
+
+    def load(*what, device=0):
+        loaded.append(device)
+        return load_null(*what)
+
+    def unavailable(device=0):
+        return None if device < 3 else f"there is no GPU {device}: this process sees 3, from 0 on"
+
+    monkeypatch.setattr(base, "PREFERENCE", ("null", "reference"))
+    for name, function in {
+        "unavailable": unavailable, "precisions": lambda device=0: ("fp32",), "build": build, "load": load,  # noqa: ARG005
+        "fingerprint": lambda device=0: "other" if device == 2 else "kind",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(null, name, function)
+    monkeypatch.setattr(null, "OPTIONS", ("device",), raising=False)
+    path = demo_file(tmp_path)
+    for number, device in enumerate((1, 0, 2)):
+        preparation = prepare(path, options={"device": device})
+        assert (preparation.bundle.engine, preparation.cached) == ("null", number == 1)
+        with Detector(preparation) as detector:
+            detector.detect(np.zeros((60, 60, 3), np.uint8))
+    assert (built, loaded) == ([1, 2], [1, 0, 2])
+    place = tmp_path / "model.ssdrt"
+    save_bundle(prepare(path, "null").bundle, place)
+    assert [prepare(place, options={"device": device}).bundle.fingerprint for device in (1, 2)] == ["kind", "other"]
+    assert [prepare(place, options={"device": device}).options for device in (1, 2)] == [{"device": 1}, {"device": 2}]
+    assert built == [1, 2]
+    Detector.of_model(preparation.bundle.model, options={"device": 1}).close()
+    assert built == [1, 2, 1]
+    for engine in ("auto", "null"):
+        with pytest.raises(EngineError, match="there is no GPU 3: this process sees 3"):
+            prepare(path, engine, options={"device": 3})
+    with pytest.raises(EngineError, match="engine reference runs on the processor"):
+        prepare(path, "reference", options={"device": 0})
+
+
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("SSDRT_HOME", str(tmp_path / "file"))

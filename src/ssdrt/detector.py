@@ -18,7 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.detections import Detections
-from ssdrt.engines.base import Decoder, Engine, ResidentEngine, Submitted, does_detect, does_submit, open_decoder
+from ssdrt.engines.base import (
+    Decoder,
+    Engine,
+    ResidentEngine,
+    Submitted,
+    does_detect,
+    does_submit,
+    gpu_of,
+    open_decoder,
+)  # fmt: skip
 from ssdrt.errors import EngineError, LabelError, SsdrtError
 from ssdrt.labels import read_labels
 from ssdrt.model import LabelMap, Pair, SsdModel
@@ -121,7 +130,8 @@ class Detector:
         engine: "openvino", "onnxruntime", "reference", ... or "auto": the fastest that can run here.
         precision: "fp32", "bf16", ... or "auto": the fastest that keeps the detections of fp32 (measured when built).
         labels: a label file (.pbtxt, .txt, .json) or a LabelMap; None takes COCO's for 90 classes, else "class 1", ...
-        options: of the engine's build, as {"batch": (1, 4, 8)} for TensorRT (`engines.tensorrt.builder.BuildOptions`).
+        options: {"device": 1} for the GPU of that index, of those that CUDA shows to cuda and tensorrt; and of the
+            engine's build, as {"batch": (1, 4, 8)} for TensorRT (`engines.tensorrt.builder.BuildOptions`).
 
         Raises
         ------
@@ -131,7 +141,13 @@ class Detector:
         return cls(preparation, labels if isinstance(labels, LabelMap) or labels is None else read_labels(labels))
 
     @classmethod
-    def of_model(cls, model: SsdModel, engine: str = "auto", precision: str = "auto") -> Detector:
+    def of_model(
+        cls,
+        model: SsdModel,
+        engine: str = "auto",
+        precision: str = "auto",
+        options: Mapping[str, Any] | None = None,
+    ) -> Detector:
         """A detector of a model that is in memory; nothing is cached, and only pictures of its input size fit a model
         whose input size depends on the picture.
 
@@ -139,7 +155,7 @@ class Detector:
         ------
         EngineError: as `open`.
         """
-        return cls(prepare_model(model, engine, precision))
+        return cls(prepare_model(model, engine, precision, options))
 
     @property
     def model(self) -> SsdModel:
@@ -350,7 +366,8 @@ class Detector:
         ------
         EngineError: the engine takes no such pictures, or what decodes is not installed.
         """
-        chosen, decoder = self._options(**options), open_decoder(self.engine)
+        chosen = self._options(**options)
+        decoder = open_decoder(self.engine, **gpu_of(self._preparation.options))
         with ThreadPoolExecutor(self.streams, thread_name_prefix="ssdrt-read") as readers:
 
             def work(group: Sequence[File]) -> list[Outcome]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ssdrt import __version__
 from ssdrt.bundle import Bundle, cache_path, home, load_bundle, prune_cache, save_bundle
 from ssdrt.compare import EXACT, difference
-from ssdrt.engines.base import Engine, engine_module, named_precisions, pick_engine, pick_engines
+from ssdrt.engines.base import Engine, engine_module, gpu_of, named_precisions, pick_engine, pick_engines
 from ssdrt.errors import BundleError, EngineError, ModelError
 from ssdrt.graph import graph_from_bytes, read_bytes
 from ssdrt.labels import BESIDE, labels_beside
@@ -40,7 +40,7 @@ Options = Mapping[str, Any]
 class Preparation:
     """A model with its engine chosen, and built for the model's own input size; other sizes follow on demand.
 
-    cached: whether it came from the cache. options: of the engine's build.
+    cached: whether it came from the cache. options: of the engine's build, and on which GPU.
     """
 
     bundle: Bundle
@@ -55,12 +55,13 @@ class Preparation:
         SsdrtError: the model cannot be recovered for this size, or the engine cannot be built or loaded.
         """
         bundle = self.bundle if size == self.bundle.model.input_size else self._resized(size, picture)
-        engine = engine_module(bundle.engine).load(bundle.model, bundle.plan, bundle.precision, streams)
-        return bundle.model, engine
+        module, gpu = engine_module(bundle.engine), gpu_of(self.options)
+        return bundle.model, module.load(bundle.model, bundle.plan, bundle.precision, streams, **gpu)
 
     def _resized(self, size: Pair, picture: Pair) -> Bundle:
         first = self.bundle
-        choices = (__version__, first.engine, first.precision, first.fingerprint, size, *sorted(self.options.items()))
+        told = sorted(_of_build(self.options).items())
+        choices = (__version__, first.engine, first.precision, first.fingerprint, size, *told)
         place = cache_path(first.model.digest, *choices)
         bundle = _cached(place, first.fingerprint)
         if bundle is None:
@@ -79,7 +80,8 @@ def prepare(
 
     Parameters
     ----------
-    options: of the engine's build; each engine with any documents them (`engines.tensorrt.builder.BuildOptions`).
+    options: {"device": 1} for the GPU of that index; the others are of the engine's build, and each engine with any
+        documents them (`engines.tensorrt.builder.BuildOptions`).
 
     Raises
     ------
@@ -89,7 +91,7 @@ def prepare(
     if path.suffix == ".ssdrt":
         return _from_bundle(path, engine, precision, options or {})
     if path.suffix in PLANS:
-        return _from_plan(path, engine)
+        return _from_plan(path, engine, gpu_of(options or {}))
     data = read_bytes(path)
     return _named(_from_graph(data, str(path), engine, precision, options or {}), path)
 
@@ -124,11 +126,13 @@ def _from_graph(data: bytes, name: str, engine: str, precision: str, options: Op
 
 def _engines(name: str, precision: str, options: Options) -> list[str]:
     """What `name` may mean, the best first: of several, those that take these options, if some do."""
-    found = pick_engines(name, precision)
+    found = pick_engines(name, precision, **gpu_of(options))
     return [one for one in found if options.keys() <= set(getattr(engine_module(one), "OPTIONS", ()))] or found[:1]
 
 
-def prepare_model(model: SsdModel, engine: str = "auto", precision: str = "auto") -> Preparation:
+def prepare_model(
+    model: SsdModel, engine: str = "auto", precision: str = "auto", options: Options | None = None
+) -> Preparation:
     """`prepare` of a model that is in memory; nothing is cached.
 
     Raises
@@ -137,9 +141,9 @@ def prepare_model(model: SsdModel, engine: str = "auto", precision: str = "auto"
     """
 
     def prepared(taken: str) -> Preparation:
-        return Preparation(build(model, taken, precision, b""), False)
+        return Preparation(build(model, taken, precision, b"", options), False, options or {})
 
-    return _first(pick_engines(engine, precision), prepared)
+    return _first(_engines(engine, precision, options or {}), prepared)
 
 
 def _first(engines: Sequence[str], prepared: Callable[[str], Preparation]) -> Preparation:
@@ -158,11 +162,16 @@ def _first(engines: Sequence[str], prepared: Callable[[str], Preparation]) -> Pr
 
 def _place(digest: str, engine: str, precision: str, options: Options) -> tuple[Path, str]:
     """Where a model's bundle for this engine is in the cache, and the fingerprint that it has here."""
-    fingerprint = engine_module(engine).fingerprint()
-    return cache_path(digest, __version__, engine, precision, fingerprint, *sorted(options.items())), fingerprint
+    fingerprint, told = engine_module(engine).fingerprint(**gpu_of(options)), sorted(_of_build(options).items())
+    return cache_path(digest, __version__, engine, precision, fingerprint, *told), fingerprint
 
 
-def _from_plan(path: Path, engine: str) -> Preparation:
+def _of_build(options: Options) -> dict[str, Any]:
+    """Options that make another plan; one for a GPU runs on each of its kind, which is in the fingerprint."""
+    return {name: value for name, value in options.items() if name not in gpu_of(options)}
+
+
+def _from_plan(path: Path, engine: str, gpu: Options) -> Preparation:
     """A bare plan with what lies beside it; there is no network that it could be rebuilt from."""
     plan = read_plan(path)
     beside = beside_plan(path)
@@ -175,12 +184,12 @@ def _from_plan(path: Path, engine: str) -> Preparation:
     if engine not in ("auto", bundle.engine):
         raise EngineError(f"{path} is a plan of engine {bundle.engine}: give the model itself for --engine {engine}")
     bundle = replace(bundle, plan=bundle.plan + plan)
-    here = engine_module(pick_engine(bundle.engine)).fingerprint()
-    if not _fits(bundle):
+    here = engine_module(pick_engine(bundle.engine, **gpu)).fingerprint(**gpu)
+    if not _fits(bundle, gpu):
         raise EngineError(
             f"{path} was built for {bundle.fingerprint}, this is {here}: build the model again on this machine"
         )
-    return Preparation(bundle, True)
+    return Preparation(bundle, True, gpu)
 
 
 def beside_plan(path: Path) -> Path:
@@ -231,20 +240,20 @@ def save_plan(bundle: Bundle, path: Path) -> None:
 
 def _from_bundle(path: Path, engine: str, precision: str, options: Options) -> Preparation:
     """A bundle as it is, or rebuilt from its own model when it was built for something else."""
-    bundle = load_bundle(path)
+    bundle, gpu = load_bundle(path), gpu_of(options)
     engines = _engines(engine, precision, options)
-    if engine == "auto" and _usable(bundle.engine):
+    if engine == "auto" and _usable(bundle.engine, gpu):
         engines = [bundle.engine, *(one for one in engines if one != bundle.engine)]
     same_precision = precision in ("auto", bundle.precision)
-    if engines[0] == bundle.engine and same_precision and not options and _fits(bundle):
-        return Preparation(bundle, True)
+    if engines[0] == bundle.engine and same_precision and options == gpu and _fits(bundle, gpu):
+        return Preparation(bundle, True, gpu)
 
     def prepared(taken: str) -> Preparation:
         place, fingerprint = _place(bundle.model.digest, taken, precision, options)
         cached = _cached(place, fingerprint)
         if cached is not None:
             return Preparation(cached, True, options)
-        told = not options and hasattr(engine_module(taken), "OPTIONS")
+        told = options == gpu and _of_build(dict.fromkeys(getattr(engine_module(taken), "OPTIONS", ())))
         log.warning(
             "%s was built for %s %s on %s; rebuilding it for %s here%s",
             path, bundle.engine, bundle.precision, bundle.fingerprint, taken,
@@ -257,18 +266,19 @@ def _from_bundle(path: Path, engine: str, precision: str, options: Options) -> P
     return _first(engines, prepared)
 
 
-def _fits(bundle: Bundle) -> bool:
+def _fits(bundle: Bundle, gpu: Options) -> bool:
     """Whether the plan runs on this machine, which can run its engine, as it is."""
     module = engine_module(bundle.engine)
-    fits: Callable[[bytes], bool] = getattr(module, "fits", lambda _plan: False)
-    return module.fingerprint() == bundle.fingerprint or fits(bundle.plan)
+    fits: Callable[..., bool] = getattr(module, "fits", lambda _plan, **_gpu: False)
+    return module.fingerprint(**gpu) == bundle.fingerprint or fits(bundle.plan, **gpu)
 
 
-def _usable(engine: str) -> bool:
+def _usable(engine: str, gpu: Options) -> bool:
     try:
-        return engine_module(engine).unavailable() is None
+        pick_engine(engine, **gpu)
     except EngineError:
         return False
+    return True
 
 
 def build(model: SsdModel, engine: str, precision: str, graph: bytes, options: Options | None = None) -> Bundle:
@@ -276,7 +286,7 @@ def build(model: SsdModel, engine: str, precision: str, graph: bytes, options: O
 
     Parameters
     ----------
-    options: of the engine's build.
+    options: of the engine's build, and on which GPU.
     precision: "auto" builds every precision the engine has here, measures them, and says why it took one.
     graph: the frozen graph; kept in the bundle if the network's size depends on the picture.
 
@@ -284,13 +294,13 @@ def build(model: SsdModel, engine: str, precision: str, graph: bytes, options: O
     ------
     EngineError: the engine does not compute in this precision here, or cannot build this model.
     """
-    module = engine_module(engine)
-    offered = module.precisions()
-    named = named_precisions(engine)
+    module, gpu = engine_module(engine), gpu_of(options or {})
+    offered = module.precisions(**gpu)
+    named = named_precisions(engine, **gpu)
     if precision not in ("auto", *named):
         raise EngineError(f"engine {engine} does not compute in {precision} here; it does in {', '.join(named)}")
     kept = graph if model.preprocessing.resizer.value.kind != "fixed_shape" else b""
-    fingerprint = module.fingerprint()
+    fingerprint = module.fingerprint(**gpu)
     chosen_options = _complete(options or {}, engine, fingerprint)
     if precision != "auto" or len(offered) == 1:
         chosen = offered[0] if precision == "auto" else precision
@@ -318,7 +328,7 @@ def _fastest_exact(model: SsdModel, engine: str, offered: tuple[str, ...], optio
     """(precision, plan, reason): the fastest whose detections on probe pictures are those of the exact one."""
     module = engine_module(engine)
     plans = {name: module.build(model, name, **options) for name in offered}
-    engines = {name: module.load(model, plan, name, 1) for name, plan in plans.items()}
+    engines = {name: module.load(model, plan, name, 1, **gpu_of(options)) for name, plan in plans.items()}
     times = _median_times(engines, model.input_size)
     exact = offered[0]
     words, best = [f"{exact} {times[exact] * 1e3:.1f} ms"], exact

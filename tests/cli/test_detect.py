@@ -29,6 +29,15 @@ def labels(record):
     return sorted(one["label"] for one in record["detections"])
 
 
+def test_a_device_is_refused_on_the_processor(ssdrt):
+    code, _, err = ssdrt(*DETECT, "photo.png", *REFERENCE, "--device", "0")
+    assert (code, "engine reference runs on the processor; a device can be chosen for cuda" in err) == (1, True)
+    code, _, err = ssdrt(*DETECT, "photo.png", "--device", "99")
+    assert (code, "no engine runs on GPU 99: " in err) == (1, True)
+    code, _, err = ssdrt(*DETECT, "photo.png", "--device", "-1")
+    assert (code, "'-1' is not a whole number from 0" in err) == (2, True)
+
+
 def test_one_photo_is_told_as_a_line_and_a_table(ssdrt):
     code, out, err = ssdrt(*DETECT, "photo.png", "--labels", "labels.txt", *REFERENCE)
     line, head, *rows = out.splitlines()

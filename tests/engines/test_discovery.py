@@ -78,7 +78,7 @@ def test_deleting_an_engine_breaks_nothing_else(name, tmp_path):
 )
 def test_auto_takes_cuda_where_it_has_run_and_computes_as_asked(monkeypatch, architecture, taken):
     device = Device(architecture, 132, 232448)
-    monkeypatch.setattr(cuda.driver, "Gpu", lambda: SimpleNamespace(name="a GPU", device=lambda: device))
+    monkeypatch.setattr(cuda.driver, "Gpu", lambda _index: SimpleNamespace(name="a GPU", device=lambda: device))
     assert (pick_engine("auto") == "cuda") is taken
     assert (pick_engine("auto", "fp16") == "cuda") is taken
     assert pick_engine("auto", "fp32") != "cuda"
@@ -90,3 +90,10 @@ def test_auto_takes_cuda_where_it_has_run_and_computes_as_asked(monkeypatch, arc
 def test_cuda_stands_before_tensorrt():
     names = engine_names()
     assert names.index("cuda") < names.index("tensorrt") < names.index("openvino")
+
+
+def test_a_device_is_for_engines_on_gpus():
+    with pytest.raises(EngineError, match=r"engine reference runs on the processor; .* for cuda and tensorrt"):
+        pick_engine("reference", device=0)
+    with pytest.raises(EngineError, match="no engine runs on GPU 99: "):
+        pick_engine("auto", device=99)

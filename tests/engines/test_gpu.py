@@ -40,6 +40,16 @@ def test_values_come_as_they_are():
     assert gpu.checked((Status.CUDA_SUCCESS, 5, 6)) == [5, 6]
 
 
+def test_a_gpu_that_is_not_there_is_told_with_how_many_there_are():
+    driver = SimpleNamespace(
+        cuDeviceGetCount=lambda: (Status.CUDA_SUCCESS, 2), cuDeviceGet=lambda index: (Status.CUDA_SUCCESS, index)
+    )
+    assert [gpu.find_gpu(driver, index) for index in (0, 1)] == [0, 1]
+    for wrong in (2, -1, "1"):
+        with pytest.raises(EngineError, match=f"there is no GPU {wrong}: this process sees 2, from 0 on"):
+            gpu.find_gpu(driver, wrong)
+
+
 def no_library(_):
     raise RuntimeError("libcuda cannot be found")
 

@@ -90,7 +90,7 @@ def test_a_portable_file_is_taken_elsewhere_as_it_is(tmp_path, monkeypatch, vers
     device.name, device.capability = "other card", capability
     library = replace(stand_in_library(device), version=version)
     monkeypatch.setattr(tensorrt, "find_library", lambda: library)
-    monkeypatch.setattr(tensorrt, "Card", lambda: device)
+    monkeypatch.setattr(tensorrt, "Card", lambda index: device if index == 0 else None)
     facts, plan = unpack(stand_in_plan(tiny_ssd()))
     data = pack(replace(facts, options={"portable": str(portable)}), plan)
     bundle = Bundle(tiny_ssd(), "tensorrt", "fp32", "tensorrt 8.6.0, stand-in, compute capability 9.0", data, "", b"")
@@ -358,6 +358,10 @@ def test_pictures_on_the_gpu_are_not_copied_to_the_host():
     for place in (OnGpu(), ByDlpack()):
         for value, wanted in zip(engine.infer(place), engine.infer(tiny_pixels(3)), strict=True):
             np.testing.assert_array_equal(value, wanted)
+    device.index = 1
+    with pytest.raises(EngineError, match="on GPU 0, the engine is on GPU 1"):
+        engine.detect_on_gpu(OnGpu(), parameters)
+    device.index = 0
     with pytest.raises(EngineError, match=r"must be .* float32 in C order, not \(3, 24, 32, 3\) uint8"):
         engine.detect_on_gpu(OnGpu(dtype="|u1"), parameters)
     with pytest.raises(EngineError, match=r"must be \(b, 24, 32, 3\) for this plan, not \(3, 32, 24, 3\)"):

@@ -291,7 +291,7 @@ def test_without_the_compiler_suppression_stays_on_the_host_and_a_plan_that_coun
 
     compiler._kept.cache_clear()
     monkeypatch.setattr(compiler, "open_nvrtc", missing)
-    monkeypatch.setattr(suppression, "Gpu", lambda: gpu_of("sm_86"))
+    monkeypatch.setattr(suppression, "Gpu", lambda _index: gpu_of("sm_86"))
     caplog.set_level(logging.INFO, "ssdrt")
     assert suppression.for_build(tiny_ssd()) == b""
     assert "libnvrtc" in caplog.text

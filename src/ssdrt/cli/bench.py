@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssdrt.cli.options import add_model, positive, seconds, words
+from ssdrt.cli.options import add_device, add_model, device_of, positive, seconds, words
 from ssdrt.cli.table import table
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--engine", type=words, default=["auto"], metavar="E,...", help="engines (default: auto)")
     parser.add_argument("--precision", type=words, default=["auto"], metavar="P,...", help="precisions (default: auto)")
+    add_device(parser)
     parser.add_argument(
         "--seconds", type=seconds, default=5.0, metavar="S", help="of each of the four series (default: 5)"
     )
@@ -72,7 +73,8 @@ def run(args: Namespace) -> int:
     found: list[Measurement] = []
     for engine in args.engine:
         for precision in args.precision:
-            series = list(_measure(prepare(args.model, engine, precision), picture, args.seconds, args.batch))
+            preparation = prepare(args.model, engine, precision, device_of(args))
+            series = list(_measure(preparation, picture, args.seconds, args.batch))
             print(f"\n{series[0].engine} {series[0].precision}\n{_report(series)}", flush=True)
             found += series
     if args.json:

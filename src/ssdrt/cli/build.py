@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ssdrt.cli.options import add_engine, add_model, batch_range, positive
+from ssdrt.cli.options import add_engine, add_model, batch_range, device_of, positive
 from ssdrt.cli.outputs import keep_inputs
 from ssdrt.errors import BundleError, SinkError
 
@@ -41,7 +41,8 @@ def engine_options(args: Namespace) -> dict[str, Any]:
     from ssdrt.network.int8 import read_scales
 
     names = ("batch", "pixels", "level", "workspace", "portable", "dla")
-    options = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, False)}
+    options: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, False)}
+    options |= device_of(args)
     options |= {"bare": True} if args.save_plan else {}
     return {**options, "scales": tuple(sorted(read_scales(args.scales).items()))} if args.scales else options
 

@@ -77,7 +77,7 @@ def run(args: Namespace) -> int:
     outputs = outputs_of(args)
     on_screen = not outputs or (sys.stdout.isatty() and not {"-", "jsonl:-"}.isdisjoint(outputs))
     with ExitStack() as stack:
-        detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
+        detector = stack.enter_context(open_detector(args))
         options, analytics = detect_options(args, detector), open_analytics(args, detector.class_ids(args.blur))
         sinks: list[Sink] = [] if outputs else [Printer(with_table=source.length == 1)]
         sinks += open_outputs(args, detector.labels, stack)

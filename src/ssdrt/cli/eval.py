@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssdrt.cli.options import add_model, fraction, words
+from ssdrt.cli.options import add_device, add_model, device_of, fraction, words
 from ssdrt.cli.table import table
 from ssdrt.errors import EngineError, import_extra
 
@@ -38,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision", type=words, metavar="P,...", help="precisions (default: all that the engine computes in here)"
     )
+    add_device(parser)
     parser.add_argument("--score", type=fraction, help="only higher scores count (default: the graph's own threshold)")
     parser.add_argument("--classes", type=words, metavar="CLASS,...", help="of the annotations, these only")
     parser.add_argument("--labels", metavar="FILE", help="names of the model's classes: .pbtxt, .txt or .json")
@@ -56,7 +57,7 @@ def run(args: Namespace) -> int:
     from ssdrt.evaluate.files import make_folder, write_files
 
     import_extra("pycocotools.cocoeval", "eval", "ssdrt eval")  # before anything takes time
-    choices = _choices(args.engine, args.precision)
+    choices = _choices(args.engine, args.precision, **device_of(args))
     data = read_data_set(args.annotations, args.images)
     if args.classes:
         data = only(data, args.classes)
@@ -76,12 +77,14 @@ def run(args: Namespace) -> int:
     return 1 if len(rows) < len(choices) or rows[0].broken else 0
 
 
-def _choices(engines: list[str], precisions: list[str] | None) -> list[tuple[str, str]]:
+def _choices(engines: list[str], precisions: list[str] | None, **gpu: int) -> list[tuple[str, str]]:
     """Every engine with those of the precisions, or all, that it computes in."""
     from ssdrt.engines.base import engine_module, named_precisions, pick_engine
 
-    names = [pick_engine(engine, precision) for engine in engines for precision in precisions or ("auto",)]
-    offered = {name: named_precisions(name) if precisions else engine_module(name).precisions() for name in names}
+    names = [pick_engine(engine, precision, **gpu) for engine in engines for precision in precisions or ("auto",)]
+    offered = {
+        name: named_precisions(name, **gpu) if precisions else engine_module(name).precisions(**gpu) for name in names
+    }
     known = ", ".join(f"{name} in {' and '.join(names)}" for name, names in offered.items())
     for precision in precisions or ():
         if not any(precision in names for names in offered.values()):
@@ -98,9 +101,8 @@ def _evaluate(args: Namespace, data: DataSet, choices: list[tuple[str, str]]) ->
     with progress("evaluating", len(choices) * len(data.pictures)) as advance:
         for engine, precision in choices:
             with _reported(f"{engine} {precision}"):
-                rows.append(
-                    evaluate(args.model, data, engine, precision, score=args.score, labels=args.labels, advance=advance)
-                )
+                how = {"score": args.score, "labels": args.labels, "options": device_of(args)}
+                rows.append(evaluate(args.model, data, engine, precision, **how, advance=advance))
     return rows
 
 

@@ -124,7 +124,7 @@ def detect_live(args: Namespace, streams: list[Stream]) -> int:
 
     share_arena()
     with ExitStack() as stack:
-        detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
+        detector = stack.enter_context(open_detector(args))
         detect, settings = detection(args, detector)
         controls, viewers = Controls(settings), viewers_of(args, names_of(detector))
         with ExitStack() as opened:

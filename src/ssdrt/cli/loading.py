@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from argparse import Namespace
 from dataclasses import replace
 
 from ssdrt.bundle import load_bundle
+from ssdrt.cli.options import device_of
 from ssdrt.detector import Detector
 from ssdrt.graph import read_graph
 from ssdrt.labels import BESIDE, labels_beside, read_labels
@@ -32,20 +34,20 @@ def load_model(name: str) -> SsdModel:
     return model if labels is None else replace(model, labels=Fact(labels, "", BESIDE))
 
 
-def open_detector(name: str, engine: str, precision: str, labels: str | None = None) -> Detector:
-    """`Detector.open`, for .uff files too; --verbose hears what was chosen.
+def open_detector(args: Namespace) -> Detector:
+    """`Detector.open` as the command line asks for it, for .uff files too; --verbose hears what was chosen.
 
     Raises
     ------
     SsdrtError: the model, the engine or the labels cannot be used.
     """
-    path = model_path(name)
+    path, labels, options = model_path(args.model), args.labels, device_of(args)
     if not looks_like_uff(path):
-        detector = Detector.open(path, engine, precision, labels)
+        detector = Detector.open(path, args.engine, args.precision, labels, options)
     else:
         model = read_model(path)
         if labels is not None:
             model = replace(model, labels=Fact(read_labels(labels), "", labels))
-        detector = Detector.of_model(model, engine, precision)
+        detector = Detector.of_model(model, args.engine, args.precision, options)
     logging.getLogger("ssdrt").info("engine %s, precision %s", detector.engine, detector.precision)
     return detector

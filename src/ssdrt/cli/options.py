@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable
 
 Scores = tuple[float | None, dict[str, float]]
@@ -24,6 +24,19 @@ def add_engine(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision", default="auto", help="fp32, bf16, ... (default: the fastest that finds what fp32 finds)"
     )
+    add_device(parser)
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """Which GPU."""
+    parser.add_argument(
+        "--device", type=index, metavar="N", help="the GPU, for engines cuda and tensorrt: 0, 1, ... (default: 0)"
+    )
+
+
+def device_of(args: Namespace) -> dict[str, int]:
+    """What `--device` means for `Detector.open`: an option of the engine."""
+    return {} if args.device is None else {"device": args.device}
 
 
 def add_score(parser: ArgumentParser, default: str) -> None:
@@ -46,6 +59,13 @@ def positive(text: str) -> int:
     """A whole number above 0."""
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def index(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isascii() or not text.isdigit():
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
 
 

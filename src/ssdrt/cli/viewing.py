@@ -98,7 +98,7 @@ def play_files(args: Namespace) -> int:
     source = open_files(args)
     name = shorten(args.input[0]) + (f" and {len(args.input) - 1} more" if len(args.input) > 1 else "")
     with ExitStack() as stack:
-        detector = stack.enter_context(open_detector(args.model, args.engine, args.precision, args.labels))
+        detector = stack.enter_context(open_detector(args))
         detect, settings = detection(args, detector)
         sinks, begin = open_outputs(args, detector.labels, stack), time.perf_counter()
         player = play(

@@ -11,7 +11,8 @@ An engine module `engines/NAME.py` has these five functions, and imports its lib
                                            streams 1: shortest time of one batch; more: that many `infer` calls at once,
                                            each on its share of the processor
 
-It may also have OPTIONS, the names that `build` takes as options (without it, none); AUTO, those of its precisions
+It may also have OPTIONS, the names that `build` takes as options (without it, none), and with "device", the index of a
+GPU, among them every function but `describe` takes that one; AUTO, those of its precisions
 that "auto" compares (without it, all); ASKED, further precisions, which need options and are taken by name only;
 `untried() -> str | None`: why "auto" leaves it here, though it can run; `fits(plan) -> bool`: whether a plan of
 another fingerprint runs here all the same (without it, none does); `describe(model, plan)`, for `ssdrt inspect`:
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
@@ -33,7 +34,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdrt.errors import EngineError
-from ssdrt.model import SsdModel
 from ssdrt.postprocess import NmsParameters
 
 T = TypeVar("T")
@@ -155,11 +155,11 @@ class Decoder(Protocol):
 class EngineModule(Protocol):
     """The functions of an engine module, as this module's docstring lists them."""
 
-    unavailable: Callable[[], str | None]
-    precisions: Callable[[], tuple[str, ...]]
-    fingerprint: Callable[[], str]
+    unavailable: Callable[..., str | None]
+    precisions: Callable[..., tuple[str, ...]]
+    fingerprint: Callable[..., str]
     build: Callable[..., bytes]
-    load: Callable[[SsdModel, bytes, str, int], Engine]
+    load: Callable[..., Engine]
 
 
 PREFERENCE = ("cuda", "tensorrt", "openvino", "onnxruntime", "reference")
@@ -192,53 +192,71 @@ def engine_module(name: str) -> EngineModule:
     return cast("EngineModule", importlib.import_module(f"ssdrt.engines.{name}"))
 
 
-def open_decoder(name: str) -> Decoder:
+def gpu_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Which GPU an engine's options say, as the functions of its module take it; {} for the one it takes by itself."""
+    return {name: value for name, value in options.items() if name == "device"}
+
+
+def takes_device(name: str) -> bool:
+    """Whether an engine can be told the index of a GPU."""
+    return "device" in getattr(engine_module(name), "OPTIONS", ())
+
+
+def open_decoder(name: str, **gpu: Any) -> Decoder:
     """What decodes JPEG files for an engine, on its GPU.
 
     Raises
     ------
     EngineError: the engine does not take pictures from there, or what decodes is not installed or does not run here.
     """
-    make: Callable[[], Decoder] | None = getattr(engine_module(name), "decoder", None)
+    make: Callable[..., Decoder] | None = getattr(engine_module(name), "decoder", None)
     if make is None:
         raise EngineError(f"pictures decoded on the GPU are for engine cuda (--engine cuda), not for {name}")
-    return make()
+    return make(**gpu)
 
 
-def pick_engine(name: str, precision: str = "auto") -> str:
+def pick_engine(name: str, precision: str = "auto", **gpu: Any) -> str:
     """The first of `pick_engines`."""
-    return pick_engines(name, precision)[0]
+    return pick_engines(name, precision, **gpu)[0]
 
 
-def pick_engines(name: str, precision: str = "auto") -> list[str]:
+def pick_engines(name: str, precision: str = "auto", **gpu: Any) -> list[str]:
     """`name` alone once it is known to be usable here, or for "auto" all that are and compute in this precision, best
     first.
+
+    gpu: what `gpu_of` says.
 
     Raises
     ------
     EngineError: the engine does not exist or cannot run here; the message says what to type.
     """
     if name == "auto":
-        usable = [n for n in engine_names() if n in PREFERENCE and not_taken(n) is None]
+        suited = [n for n in engine_names() if n in PREFERENCE and (not gpu or takes_device(n))]
+        usable = [n for n in suited if not_taken(n, **gpu) is None]
+        if not usable and gpu:
+            raise EngineError(f"no engine runs on GPU {gpu['device']}: {not_taken(suited[0], **gpu)}")
         if not usable:
             raise EngineError("no engine can run here: pip install 'ssdrt[openvino]'")
-        fitting = [n for n in usable if precision == "auto" or precision in named_precisions(n)]
+        fitting = [n for n in usable if precision == "auto" or precision in named_precisions(n, **gpu)]
         return fitting or usable[:1]
-    why = engine_module(name).unavailable()
+    if gpu and not takes_device(name):
+        others = " and ".join(filter(takes_device, engine_names()))
+        raise EngineError(f"engine {name} runs on the processor; a device can be chosen for {others}")
+    why = engine_module(name).unavailable(**gpu)
     if why is not None:
         raise EngineError(why)
     return [name]
 
 
-def named_precisions(name: str) -> tuple[str, ...]:
+def named_precisions(name: str, **gpu: Any) -> tuple[str, ...]:
     """Every precision that an engine computes in here when it is asked for by name."""
     module = engine_module(name)
     asked: tuple[str, ...] = getattr(module, "ASKED", ())
-    return (*module.precisions(), *asked)
+    return (*module.precisions(**gpu), *asked)
 
 
-def not_taken(name: str) -> str | None:
+def not_taken(name: str, **gpu: Any) -> str | None:
     """Why "auto" leaves an engine on this machine, or None."""
     module = engine_module(name)
-    untried: Callable[[], str | None] = getattr(module, "untried", lambda: None)
-    return module.unavailable() or untried()
+    untried: Callable[..., str | None] = getattr(module, "untried", lambda **_: None)
+    return module.unavailable(**gpu) or untried(**gpu)

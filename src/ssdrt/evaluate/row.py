@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +52,7 @@ def evaluate(
     *,
     score: float | None = None,
     labels: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Row:
     """Detect in every picture of a data set, and judge what was found.
@@ -59,7 +60,7 @@ def evaluate(
     Parameters
     ----------
     score: only higher scores count; None is the graph's own threshold.
-    labels: a label file, as for `Detector.open`.
+    labels, options: as for `Detector.open`.
     advance: called with 1 after each picture.
 
     Raises
@@ -68,7 +69,7 @@ def evaluate(
         is not installed. A picture that cannot be read is no error but in `broken`.
     """
     results, broken, times = list[Json](), dict[int, str](), list[float]()
-    with Detector.open(model, engine, precision, labels) as detector:
+    with Detector.open(model, engine, precision, labels, options) as detector:
         classes = match_classes(detector.labels, detector.model.class_ids, data)
         threshold = detector.model.nms.score_threshold.value if score is None else score
         with closing(_outcomes(detector, data, threshold)) as outcomes:

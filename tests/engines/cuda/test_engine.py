@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from build import demo_file
 from engines.cuda.gpu import inside, needs_gpu
+from ssdrt.demo import demo_picture
 from ssdrt.detector import Detector
 from ssdrt.engines import cuda, reference
 from ssdrt.engines.base import DetectingEngine, does_submit
@@ -219,6 +221,21 @@ def test_pictures_on_another_gpu_are_refused(engine):
     with pytest.raises(EngineError, match="on GPU 0, the engine is on GPU 1"):
         other.detect_on_gpu(OnGpu(engine, images), parameters)
     other.close()
+
+
+def test_a_detector_works_on_the_gpu_of_its_device(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDRT_HOME", str(tmp_path / "home"))
+    path, image = demo_file(tmp_path), demo_picture()
+    with pytest.raises(EngineError, match="there is no GPU 99: this process sees"):
+        Detector.open(path, "cuda", options={"device": 99})
+    found = []
+    for index in range(min(checked(engine.gpu.driver.cuDeviceGetCount()), 2)):
+        with Detector.open(path, "cuda", options={"device": index}) as detector:
+            found.append(detector.detect(image))
+            assert len(detector.submit([image]).result()[0]) == len(found[0])
+            assert {loaded.engine.gpu.index for loaded in detector._networks.values()} == {index}
+    assert len(found[0]) == 6
+    np.testing.assert_array_equal(found[-1].boxes_xyxy, found[0].boxes_xyxy)
 
 
 def test_threads_keep_the_context_that_they_had(engine):

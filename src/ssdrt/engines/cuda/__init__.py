@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ssdrt.engines.cuda.plan import Plan
     from ssdrt.engines.cuda.runtime import CudaEngine
 
+OPTIONS = ("device",)
+
 UNTUNED = "SSDRT_CUDA_UNTUNED"
 """Set in the environment, it leaves out the measuring of kernels when a plan is built."""
 
@@ -38,40 +40,40 @@ OLDEST = 75
 """Generation (compute capability 7.5) of the oldest GPU that the kernels are written for."""
 
 
-def unavailable() -> str | None:
+def unavailable(device: int = 0) -> str | None:
     """Why it cannot run here and what to type, or None."""
     try:
-        gpu = driver.Gpu()
+        gpu = driver.Gpu(device)
     except (MissingExtra, EngineError) as error:
         return str(error)
-    device, name = gpu.device(), gpu.name
-    if device.generation < OLDEST:
-        return f"engine cuda needs a GPU of compute capability 7.5 or later, not {name} ({device.architecture})"
+    kind, name = gpu.device(), gpu.name
+    if kind.generation < OLDEST:
+        return f"engine cuda needs a GPU of compute capability 7.5 or later, not {name} ({kind.architecture})"
     return None
 
 
-def precisions() -> tuple[str, ...]:
+def precisions(device: int = 0) -> tuple[str, ...]:  # noqa: ARG001
     """fp16 values and operands, fp32 sums."""
     return ("fp16",)
 
 
-def fingerprint() -> str:
-    """The first GPU, and the text of the kernels and of this package."""
-    gpu = driver.Gpu()
+def fingerprint(device: int = 0) -> str:
+    """The GPU's kind, and the text of the kernels and of this package."""
+    gpu = driver.Gpu(device)
     return f"{gpu.name}, {gpu.device().architecture}, kernels {compiler.digest()}"
 
 
-def untried() -> str | None:
+def untried(device: int = 0) -> str | None:
     """Why `auto` leaves this GPU alone, or None."""
-    gpu = driver.Gpu()
-    device = gpu.device()
-    if device.generation == RUN_ON:
+    gpu = driver.Gpu(device)
+    kind = gpu.device()
+    if kind.generation == RUN_ON:
         return None
-    return f"its kernels have not been run on {gpu.name} ({device.architecture}), only on compute capability 9.0"
+    return f"its kernels have not been run on {gpu.name} ({kind.architecture}), only on compute capability 9.0"
 
 
-def decoder() -> JpegDecoder:
-    """What decodes JPEG files on the first GPU.
+def decoder(device: int = 0) -> JpegDecoder:
+    """What decodes JPEG files on the GPU of an index.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def decoder() -> JpegDecoder:
     """
     from ssdrt.engines.cuda.jpeg import JpegDecoder
 
-    return JpegDecoder()
+    return JpegDecoder(device)
 
 
 def build(model: SsdModel, precision: str, device: int = 0) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import logging
@@ -14,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ssdrt.engines.tensorrt.driver import Card
+from ssdrt.engines.tensorrt.driver import Device
 from ssdrt.engines.tensorrt.library import Library
 from ssdrt.engines.tensorrt.plan_file import Facts, pack
 from ssdrt.errors import EngineError
@@ -104,9 +103,14 @@ def build_plan(
     options: BuildOptions,
     advance: Advance = lambda _steps: None,
     kernels: bytes = b"",
+    gpu: Device | None = None,
 ) -> bytes:
     """Our plan, facts and `kernels` (`suppression.for_build`) included. Ctrl-C stops the build where the version has
     IProgressMonitor (not 8.6).
+
+    Parameters
+    ----------
+    gpu: what it is built on, which this thread uses; RTX builds without one.
 
     Raises
     ------
@@ -124,26 +128,27 @@ def build_plan(
     cache = _TimingCache(library, config, options.timing_cache if options.level else "")  # level 0 measures nothing
     stop = _monitor(library, config, advance)
     work = functools.partial(network.builder.build_serialized_network, network.network, config)
+    if gpu is not None:
+        work = functools.partial(gpu.run, work)  # in its thread, too
     plan = _in_thread(work, stop, advance)
     if plan is None:
         raise EngineError(f"TensorRT cannot build this network: {library.messages.take()}{_advice(options)}")
     cache.save()
     data = bytes(plan)
     log.info("TensorRT built %.1f MB in %.1f s", len(data) / 1e6, time.perf_counter() - begin)
-    return pack(_facts(library, model, precision, options, bool(kernels)), data, kernels)
+    return pack(_facts(library, model, precision, options, bool(kernels), gpu), data, kernels)
 
 
-def _facts(library: Library, model: SsdModel, precision: str, options: BuildOptions, kernels: bool) -> Facts:
-    gpu, capability = "", (0, 0)
-    with contextlib.suppress(EngineError):  # RTX builds without a GPU
-        card = Card()
-        gpu, capability = card.name, card.capability
+def _facts(
+    library: Library, model: SsdModel, precision: str, options: BuildOptions, kernels: bool, gpu: Device | None
+) -> Facts:
+    name, capability = ("", (0, 0)) if gpu is None else (gpu.name, gpu.capability)
     left_out = ("batch", "pixels", "timing_cache", "scales")
     told = {name: str(value) for name, value in asdict(options).items() if name not in left_out}
     if options.scales:
         told["scales"] = f"of {len(options.scales)} values"
     return Facts(
-        library.family, library.version, gpu, capability, precision, options.batch, options.pixels,
+        library.family, library.version, name, capability, precision, options.batch, options.pixels,
         candidate_count(model, options, kernels), model.digest,
         hashlib.sha256(model.anchors.value.tobytes()).hexdigest(), told,
     )  # fmt: skip

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdrt.engines.gpu import checked, open_driver
+from ssdrt.engines.gpu import checked, find_gpu, open_driver
+
+T = TypeVar("T")
 
 
 class Card:
-    """The first GPU that CUDA shows (CUDA_VISIBLE_DEVICES chooses): what it is, without a context, which takes a part
-    of a second. driver: `cuda.bindings.driver`.
+    """A GPU by its index among those that CUDA shows: what it is, without a context, which takes a part of a second.
+    driver: `cuda.bindings.driver`.
 
     Raises
     ------
-    EngineError: there is no driver or no GPU.
+    EngineError: there is no driver or no such GPU.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, index: int = 0) -> None:
         self.driver = open_driver("tensorrt")
-        self._device = checked(self.driver.cuDeviceGet(0))
+        self.index, self._device = index, find_gpu(self.driver, index)
 
     @property
     def name(self) -> str:
@@ -52,11 +54,11 @@ class Device(Card):
 
     Raises
     ------
-    EngineError: there is no driver or no GPU, or no room for a context.
+    EngineError: there is no driver or no such GPU, or no room for a context.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, index: int = 0) -> None:
+        super().__init__(index)
         self._context = checked(self.driver.cuDevicePrimaryCtxRetain(self._device))
         self.use()
 
@@ -67,6 +69,14 @@ class Device(Card):
     def leave(self) -> None:
         """Give this thread back the context that it had before `use`: other libraries go by it."""
         self.driver.cuCtxPopCurrent()
+
+    def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns, done with the context, by any thread."""
+        self.use()
+        try:
+            return work()
+        finally:
+            self.leave()
 
     def close(self) -> None:
         """Leave it and give it back; it lives on while others hold it."""

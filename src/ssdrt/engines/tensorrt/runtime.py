@@ -37,8 +37,8 @@ MOST_MAPPED = 1 << 16
 picture (H200). Of more at once the copy is a small part, and how long scattered writes take was not measured."""
 
 
-def load_engine(model: SsdModel, data: bytes, streams: int) -> TensorrtEngine:
-    """An engine of a plan that `builder.build_plan` made.
+def load_engine(model: SsdModel, data: bytes, streams: int, device: int = 0) -> TensorrtEngine:
+    """An engine of a plan that `builder.build_plan` made, on the GPU of an index.
 
     Raises
     ------
@@ -48,11 +48,11 @@ def load_engine(model: SsdModel, data: bytes, streams: int) -> TensorrtEngine:
     library = find_library()
     check_facts(facts, plan, model, library)
     with ExitStack() as undo:
-        device = Device()
-        undo.callback(device.close)
-        kernels = for_plan(model, data)
+        gpu = Device(device)
+        undo.callback(gpu.close)
+        kernels = for_plan(model, data, device)
         undo.pop_all()
-    return TensorrtEngine(library, device, model, facts, plan, streams, kernels)
+    return TensorrtEngine(library, gpu, model, facts, plan, streams, kernels)
 
 
 def check_facts(facts: Facts, plan: bytes, model: SsdModel, library: Library) -> None:
@@ -374,7 +374,7 @@ class _Lane:
     def find(self, pixels: Any) -> resident.Pictures:
         """Where on the GPU another library's pictures lie, once this stream may read them."""
         port = self._ports["image"]
-        there = resident.pictures_of(pixels, int(self._stream), 0, self._device.driver, self._kind)
+        there = resident.pictures_of(pixels, int(self._stream), self._device.index, self._device.driver, self._kind)
         if (*there.size[1:], 3) != port.shape:
             raise EngineError(
                 f"pictures on the GPU must be (b, {', '.join(map(str, port.shape))}) for this plan, not "

@@ -67,10 +67,10 @@ def compiled(model: SsdModel, gpu: Gpu) -> bytes:
     return compiler.dump_code({"architecture": architecture, "kernels": compiler.digest()}, code, b"")
 
 
-def for_build(model: SsdModel) -> bytes:
-    """What goes before a plan that is built here: the kernels for the first GPU, b"" where the host suppresses."""
+def for_build(model: SsdModel, device: int = 0) -> bytes:
+    """What goes before a plan that is built here: kernels for the GPU of an index, b"" where the host suppresses."""
     try:
-        gpu = Gpu()
+        gpu = Gpu(device)
         data = compiled(model, gpu)
         gpu.enter()
         try:
@@ -84,13 +84,14 @@ def for_build(model: SsdModel) -> bytes:
     return data
 
 
-def for_plan(model: SsdModel, data: bytes) -> Kernels | None:
-    """The kernels for what `plan_file.pack` made, in the context of this thread; None where suppression is the host's.
+def for_plan(model: SsdModel, data: bytes, device: int = 0) -> Kernels | None:
+    """The kernels for what `plan_file.pack` made, in the context of this thread, which is that of the GPU of the index;
+    None where suppression is the host's.
 
     A plan that was built for them and hands over no candidates says in the log that it will take longer.
     """
     try:
-        gpu, kept = Gpu(), kernels_of(data)
+        gpu, kept = Gpu(device), kernels_of(data)
         wanted = {"architecture": gpu.device().architecture, "kernels": compiler.digest()}
         has, code, _ = compiler.load_code(kept) if kept else ({}, {}, b"")
         return Kernels(gpu, code if has == wanted else compiler.load_code(compiled(model, gpu))[1])
