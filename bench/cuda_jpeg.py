@@ -3,8 +3,8 @@
     python bench/cuda_jpeg.py RESULT.json MODEL.pb FOLDER [--files 1024] [--seconds 20]
 
 FOLDER holds JPEG files; they are taken again and again. Every rate is the median of the rounds, in which all of them
-take turns. Whole runs begin with paths of files and end with detections and the picture in the host's memory, as
-`ssdrt detect` has them; how many processors Pillow has is in the result.
+take turns. Whole runs begin with paths of files and end with detections, as `ssdrt detect` has them; with the pictures
+in the host's memory, too, where it says so. How many processors Pillow has is in the result.
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ def main() -> None:
 
     wanted = [decode_photo(io.BytesIO(file), "") for file in files]
     report["pixels a picture"] = round(sum(one.size for one in wanted) / 3 / len(wanted))
+    begin = time.perf_counter()
     decoder = jpeg.JpegDecoder()
+    report["seconds to open the decoder"] = [round(time.perf_counter() - begin, 3)]
+    begin = time.perf_counter()
+    jpeg.JpegDecoder()
+    report["seconds to open the decoder"].append(round(time.perf_counter() - begin, 3))
     report["left to the processor"] = sum(one is None for one in decoder.decode(files))
     report["pixels"] = pixels(decoder, files, wanted)
     keep()
@@ -114,6 +119,11 @@ def rates(detector, decoder, files, paths, count, end) -> dict:
     pool = ThreadPoolExecutor(cpus)
     chosen = detector._options(score_threshold=0.3)
 
+    def whole(detect, *limit, fetch: bool = False) -> None:
+        for one in detect(open_source(folder).items, *limit, score_threshold=0.3):
+            if fetch:
+                one.frame.image  # noqa: B018
+
     def decode_and_detect() -> None:
         for group in groups:
             detector._detect_batch([one for one in decoder.decode(group) if one is not None], chosen)
@@ -125,12 +135,11 @@ def rates(detector, decoder, files, paths, count, end) -> dict:
             "decoding": lambda: [decoder.decode(group) for group in groups],
             "decoding and fetching": lambda: [[*map(decoder.fetch, decoder.decode(group))] for group in groups],
             "decoding and detecting, one thread": decode_and_detect,
-            "whole, detect_files": lambda: [
-                *detector.detect_files(open_source(folder).items, MAX_PIXELS, score_threshold=0.3)
-            ],
-            "whole, detect_items (Pillow)": lambda: [
-                *detector.detect_items(open_source(folder).items, score_threshold=0.3)
-            ],
+            "whole, detect_files": lambda: whole(detector.detect_files, MAX_PIXELS),
+            "whole, detect_files, every picture asked for": lambda: whole(
+                detector.detect_files, MAX_PIXELS, fetch=True
+            ),
+            "whole, detect_items (Pillow)": lambda: whole(detector.detect_items),
             f"decoding, Pillow, {cpus} threads": lambda: [*pool.map(lambda f: decode_photo(io.BytesIO(f), ""), many)],
             "decoding, Pillow, 1 thread": lambda: [decode_photo(io.BytesIO(f), "") for f in many[: count // 8]],
         }

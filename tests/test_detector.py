@@ -270,8 +270,11 @@ def test_in_order_reads_only_a_little_ahead_and_stops_with_its_reader():
 class StandIn:
     """Decodes on the processor what a GPU would: some files, the others it leaves alone."""
 
+    def __init__(self):
+        self.calls, self.fetched = [], []
+
     def decode(self, files, max_pixels):
-        self.calls = [*getattr(self, "calls", []), len(files)]
+        self.calls.append(len(files))
         return [self._decode(file, max_pixels) for file in files]
 
     def _decode(self, file, max_pixels):
@@ -281,10 +284,11 @@ class StandIn:
         return pixels if pixels.shape[0] * pixels.shape[1] <= max_pixels else None
 
     def fetch(self, picture):
+        self.fetched.append(picture)
         return picture
 
 
-def test_files_that_a_gpu_decodes_give_what_items_give(detector, tmp_path, monkeypatch):
+def test_files_that_a_gpu_decodes_give_what_items_give(tmp_path, monkeypatch):
     for index in range(9):
         picture = Image.fromarray(np.roll(demo_picture(), 40 * index, axis=1)[: 300 + 10 * index])
         picture.save(tmp_path / f"{index}.{'png' if index % 3 == 1 else 'jpg'}")
@@ -293,21 +297,46 @@ def test_files_that_a_gpu_decodes_give_what_items_give(detector, tmp_path, monke
     names = [str(tmp_path / name) for name in sorted(os.listdir(tmp_path))]
     usual, *others = (open_source(*names).items for _ in range(3))
     (tmp_path / "5b.jpg").unlink()
-    usual = list(detector.detect_items(usual))
     made = []
     monkeypatch.setattr(reference, "decoder", lambda: made.append(StandIn()) or made[-1], raising=False)
     monkeypatch.setattr(ssdrt.detector, "AT_ONCE", 4)
-    for items, most in zip(others, (1 << 30, 480 * 340), strict=True):
-        outcomes = list(detector.detect_files(items, most))
-        assert [one.item.source for one in outcomes] == [one.item.source for one in usual]
-        assert [str(one.error) for one in outcomes] == [str(one.error) for one in usual]
-        for one, wanted in zip(outcomes, usual, strict=True):
-            if wanted.error is None:
-                assert same(one.found, wanted.found)
-                assert np.array_equal(one.frame.image, wanted.frame.image)
-                assert (one.frame.source, one.frame.index, one.frame.time) == (wanted.frame.source, 0, None)
-    assert [sorted(one.calls) for one in made] == [[3, 4, 4]] * 2
-    assert list(detector.detect_files(iter(()), 1)) == []
+    with Detector.open(demo_file(tmp_path), engine="reference") as detector:
+        usual = list(detector.detect_items(usual))
+        for items, most in zip(others, (1 << 30, 480 * 340), strict=True):
+            outcomes = list(detector.detect_files(items, most))
+            assert made[0].fetched == []
+            assert [one.item.source for one in outcomes] == [one.item.source for one in usual]
+            assert [str(one.error) for one in outcomes] == [str(one.error) for one in usual]
+            for one, wanted in zip(outcomes, usual, strict=True):
+                if wanted.error is None:
+                    assert same(one.found, wanted.found)
+                    assert np.array_equal(one.frame.image, wanted.frame.image)
+                    assert one.frame.image is one.frame.image
+                    assert (one.frame.source, one.frame.index, one.frame.time) == (wanted.frame.source, 0, None)
+            assert len(made[0].fetched) == (6 if most == 1 << 30 else 3)
+            made[0].fetched.clear()
+        assert [sorted(one.calls) for one in made] == [[3, 3, 4, 4, 4, 4]]
+        assert list(detector.detect_files(iter(()), 1)) == []
+
+
+def test_a_picture_that_the_engine_fails_on_costs_itself_alone(tmp_path, monkeypatch, caplog):
+    for index in range(5):
+        Image.fromarray(np.roll(demo_picture(), 40 * index, axis=1) * (index != 3)).save(tmp_path / f"{index}.jpg")
+    infer = ReferenceEngine.infer
+
+    def fails(engine, pixels):
+        if not pixels.any(axis=(1, 2, 3)).all():
+            raise EngineError("black")
+        return infer(engine, pixels)
+
+    monkeypatch.setattr(ReferenceEngine, "infer", fails)
+    monkeypatch.setattr(reference, "decoder", StandIn, raising=False)
+    with Detector.open(demo_file(tmp_path), engine="reference") as detector:
+        files, items = (open_source(str(tmp_path / "*.jpg")).items for _ in range(2))
+        outcomes, usual = list(detector.detect_files(files, 1 << 30)), list(detector.detect_items(items))
+    assert [str(one.error) for one in outcomes] == [str(one.error) for one in usual] == ["None"] * 3 + ["black", "None"]
+    assert all(same(a.found, b.found) for a, b in zip(outcomes, usual, strict=True) if a.found is not None)
+    assert "reading 5 files one by one" in caplog.text
 
 
 def test_an_engine_without_a_decoder_says_which_one_has_it(detector):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import OrderedDict, deque
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +37,8 @@ from ssdrt.pipeline import as_rgb, detect_picture, detect_pictures, graph_parame
 from ssdrt.postprocess import NmsParameters
 from ssdrt.preparation import Preparation, prepare, prepare_model
 from ssdrt.preprocess import network_size
+
+log = logging.getLogger("ssdrt")
 
 Image = NDArray[Any]
 Scores = float | Mapping[str | int, float]
@@ -73,8 +77,8 @@ class File(Readable, Protocol):
         """Its path, or None."""
         ...
 
-    def frame(self, image: Image) -> Any:
-        """What `read` gives, with pixels that someone else decoded."""
+    def frame(self, pixels: Callable[[], Image]) -> Any:
+        """What `read` gives, with pixels that someone else decoded; they are made when its `image` is asked for."""
         ...
 
 
@@ -110,6 +114,7 @@ class Detector:
         self._preparation = preparation
         self._labels = labels or preparation.bundle.model.labels.value
         self._networks: OrderedDict[tuple[Pair, int], _Loaded] = OrderedDict()
+        self._decoder: Decoder | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -353,8 +358,9 @@ class Detector:
     def detect_files(self, items: Iterable[File], max_pixels: int, **options: Any) -> Iterator[Outcome]:
         """`detect_items` for a GPU that decodes JPEG files, too: AT_ONCE are decoded there and detected in at once.
 
-        Other files, and JPEGs that it leaves alone, are read as by `detect_items`. Its pixels are not quite those of
-        Pillow (docs/cuda.md).
+        Other files, JPEGs that it leaves alone, and all of a call that fails are read as by `detect_items`. Its pixels
+        are not quite those of Pillow (docs/cuda.md); they stay on the GPU as long as their frame does, and are copied
+        from there when `frame.image` is asked for.
 
         Parameters
         ----------
@@ -366,8 +372,7 @@ class Detector:
         ------
         EngineError: the engine takes no such pictures, or what decodes is not installed.
         """
-        chosen = self._options(**options)
-        decoder = open_decoder(self.engine, **gpu_of(self._preparation.options))
+        chosen, decoder = self._options(**options), self._file_decoder()
         with ThreadPoolExecutor(self.streams, thread_name_prefix="ssdrt-read") as readers:
 
             def work(group: Sequence[File]) -> list[Outcome]:
@@ -376,6 +381,15 @@ class Detector:
             for outcomes in in_order(work, in_groups(items, AT_ONCE), 2):  # one decodes, one detects
                 yield from outcomes
 
+    def _file_decoder(self) -> Decoder:
+        """What decodes files; opened once."""
+        with self._lock:
+            if self._closed:
+                raise SsdrtError(CLOSED)
+            if self._decoder is None:
+                self._decoder = open_decoder(self.engine, **gpu_of(self._preparation.options))
+            return self._decoder
+
     def _detect_group(
         self, group: Sequence[File], decoder: Decoder, max_pixels: int, readers: ThreadPoolExecutor,
         chosen: NmsParameters,
@@ -383,9 +397,13 @@ class Detector:
         outcomes: list[Outcome | None] = [None] * len(group)
         decoded = decoder.decode(list(readers.map(_bytes_of, group)), max_pixels)
         there = [index for index, picture in enumerate(decoded) if picture is not None]
-        pictures = [decoded[index] for index in there]
-        for index, picture, found in zip(there, pictures, self._detect_batch(pictures, chosen), strict=True):
-            outcomes[index] = Outcome(group[index], group[index].frame(decoder.fetch(picture)), found)
+        try:
+            results = self._detect_batch([decoded[index] for index in there], chosen)
+        except SsdrtError as error:  # which may be one picture's fault
+            log.warning("reading %d files one by one, because detecting in all at once fails: %s", len(there), error)
+            there, results = [], []
+        for index, found in zip(there, results, strict=True):
+            outcomes[index] = Outcome(group[index], group[index].frame(partial(decoder.fetch, decoded[index])), found)
         rest = [item for item, one in zip(group, outcomes, strict=True) if one is None]
         left = readers.map(lambda item: self._outcome(item, chosen, 1), rest)
         return [next(left) if one is None else one for one in outcomes]
@@ -405,6 +423,7 @@ class Detector:
             for loaded in self._networks.values():
                 loaded.engine.close()
             self._networks.clear()
+            self._decoder = None
 
     def __enter__(self) -> Detector:
         return self

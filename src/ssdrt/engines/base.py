@@ -148,7 +148,12 @@ class Decoder(Protocol):
         ...
 
     def fetch(self, picture: Any) -> NDArray[np.uint8]:
-        """A copy of such a picture in this machine's memory."""
+        """A copy of such a picture in this machine's memory.
+
+        Raises
+        ------
+        EngineError: the GPU or the host's page-locked memory fails.
+        """
         ...
 
 

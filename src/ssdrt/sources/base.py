@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO
 
 import numpy as np
@@ -24,16 +25,21 @@ MAX_PIXELS = 178_956_970
 class Frame:
     """A photo or one frame of a video.
 
-    image: (height, width, 3) uint8 RGB, upright; may be read-only.
+    pixels: the image, or what gives it when it is first asked for.
     source: the path or address it came from, "-" for standard input.
     index: number of the frame in its source, 0 for a photo.
     time: the container's time stamp in seconds; None for a photo.
     """
 
-    image: Pixels
+    pixels: Pixels | Callable[[], Pixels]
     source: str
     index: int
     time: float | None
+
+    @cached_property
+    def image(self) -> Pixels:
+        """(height, width, 3) uint8 RGB, upright; may be read-only."""
+        return self.pixels() if callable(self.pixels) else self.pixels
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,9 @@ class Item:
         """
         return self.frame(self.decode())
 
-    def frame(self, image: Pixels) -> Frame:
+    def frame(self, pixels: Pixels | Callable[[], Pixels]) -> Frame:
         """The frame, of pixels that someone else decoded."""
-        return Frame(image, self.source, self.index, self.time)
+        return Frame(pixels, self.source, self.index, self.time)
 
 
 @dataclass(frozen=True)

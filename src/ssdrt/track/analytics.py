@@ -75,7 +75,7 @@ class Analytics:
         video = self._video(frame)
         if self._blurred:
             boxes_xyxy = found.boxes_xyxy[of_classes(found, self._blurred)]
-            frame = replace(frame, image=video.blur.cover(frame.image, boxes_xyxy, frame.time))
+            frame = replace(frame, pixels=video.blur.cover(frame.image, boxes_xyxy, frame.time))
         classes, most = options.get("classes"), options.get("max_total")
         shown = wanted(found, options["score_threshold"], classes)
         if self._track and frame.time is not None:

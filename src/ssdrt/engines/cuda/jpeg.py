@@ -68,8 +68,16 @@ class JpegDecoder:
         return [None if stream is None else _whole(next(decoded)) for stream in streams]
 
     def fetch(self, picture: Any) -> NDArray[np.uint8]:
-        """A copy of a decoded picture in this machine's memory."""
-        return np.asarray(picture.cpu())
+        """A copy of a decoded picture in this machine's memory.
+
+        Raises
+        ------
+        EngineError: the GPU or the host's page-locked memory fails.
+        """
+        try:
+            return np.asarray(picture.cpu())
+        except RuntimeError as error:
+            raise EngineError(f"a picture cannot be copied from the GPU: {error}") from error
 
 
 def header(library: ModuleType, file: bytes, max_pixels: int) -> Any | None:
