@@ -28,6 +28,15 @@ pytestmark = pytest.mark.skipif(
 DEVICE = Device("sm_90a", 132, 232448)
 KINDS = ("80,1,1,4,3,4", "40,2,1,6,3,3", "40,2,2,4,2,4")
 AFTER = (0, 0, 1, 1)
+FLAGS = [
+    "-O2",
+    "-std=c++17",
+    "-fno-strict-aliasing",
+    "-w",
+    "-shared",
+    "-fPIC",
+    f"-I{Path(__file__).parent / 'emulator'}",
+]
 
 
 class MapStruct(ctypes.Structure):
@@ -58,9 +67,7 @@ def emulator(tmp_path_factory):
     ]
     folder = tmp_path_factory.mktemp("emulator")
     (folder / "all.cpp").write_text("\n".join(lines))
-    flags = ["-O2", "-std=c++17", "-fno-strict-aliasing", "-w", "-shared", "-fPIC"]
-    flags.append(f"-I{Path(__file__).parent / 'emulator'}")
-    subprocess.run(["g++", *flags, "-o", str(folder / "all.so"), str(folder / "all.cpp")], check=True)
+    subprocess.run(["g++", *FLAGS, "-o", str(folder / "all.so"), str(folder / "all.cpp")], check=True)
     library = ctypes.CDLL(str(folder / "all.so"))
     assert library.size() == ctypes.sizeof(ChainStruct)
     return library

@@ -46,7 +46,7 @@ struct Block { std::vector<uint8> shared; std::map<uint32, Barrier> barriers; st
 struct Fiber { void* sp; std::vector<uint8> stack; int tid; Block* block; bool done = false; const char* where = ""; uint32 what = 0; int parity = 0; };
 struct Args { const uint32* a; float* d; uint64 desc; int add; uint32 address, r[4]; };
 static Fiber* self; static void* main_sp; static std::function<void()> body; static bool progress; static std::mt19937 rng(1);
-static std::vector<Block>* cluster; static int grid_size, block_size, cluster_size;
+static std::vector<Block>* cluster; static int grid_size, block_size, cluster_size, shared_size = 232448;
 static Args args_of[4][1024];
 struct Later { std::function<void()> act; }; static std::vector<Later> later;
 static void yield_() { emu_switch(&self->sp, main_sp); }
@@ -132,7 +132,7 @@ static void entry() { body(); self->done = true; progress = true; for (;;) yield
 static void run_cluster(int first, int seed) {
   static std::vector<Fiber> fibers; std::vector<Block> blocks(cluster_size); cluster = &blocks; cluster_meets.clear(); later.clear(); rng.seed(seed);
   fibers.resize(cluster_size * block_size);
-  for (int b = 0; b < cluster_size; b++) { blocks[b].shared.assign(232448, 0xff); blocks[b].index = first + b; }
+  for (int b = 0; b < cluster_size; b++) { blocks[b].shared.assign(shared_size, 0xff); blocks[b].index = first + b; }
   for (size_t i = 0; i < fibers.size(); i++) { Fiber& f = fibers[i]; f.stack.resize(32768); f.tid = i % block_size; f.block = &blocks[i / block_size]; f.done = false;
     uint64 top = ((uint64)f.stack.data() + f.stack.size()) & ~63ull; void** sp = (void**)(top - 8); *--sp = (void*)entry; for (int k = 0; k < 6; k++) *--sp = nullptr; f.sp = sp; }
   std::vector<int> order(fibers.size() / 32); for (size_t i = 0; i < order.size(); i++) order[i] = i;
