@@ -262,7 +262,7 @@ class Detector:
             part = [pictures[index] for index in indices]
             with self._network(size, part[0].shape[:2], self.streams) as (model, engine):
                 if not does_submit(engine):
-                    return Submitted(self._threads().submit(self._detect_batch, pictures, chosen, self.streams).result)
+                    return Submitted(self._in_thread(pictures, chosen).result)
                 started.append((indices, part, model, engine.submit(part, chosen)))
 
         def result() -> list[Detections]:
@@ -274,13 +274,13 @@ class Detector:
 
         return Submitted(result)
 
-    def _threads(self) -> ThreadPoolExecutor:
-        """What computes submitted calls of engines that do not take them."""
+    def _in_thread(self, pictures: Sequence[Any], chosen: NmsParameters) -> Future[list[Detections]]:
+        """A submitted call of an engine that does not take them."""
         with self._lock:
             if self._closed:
                 raise SsdrtError(CLOSED)
             self._pool = self._pool or ThreadPoolExecutor(self.streams, thread_name_prefix="ssdrt-submit")
-            return self._pool
+            return self._pool.submit(self._detect_batch, pictures, chosen, self.streams)
 
     def _by_size(self, pictures: Sequence[Any]) -> dict[Pair, list[int]]:
         """Which of the pictures the network takes in one size."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,12 +89,15 @@ class CudaEngine:
         ------
         EngineError: the engine was closed, or the GPU failed.
         """
+        with self._lanes.one() as lane:
+            return self._predict(lane, pixels)
+
+    def _predict(self, lane: Lane, pixels: Floats) -> tuple[Floats, Floats]:
         count, anchors, classes = len(pixels), self.plan.head.anchors, self.model.num_classes.value
         boxes, scores = np.empty((count, anchors, 4), np.float32), np.empty((count, anchors, classes), np.float32)
-        with self._lanes.one() as lane:
-            for start in range(0, count, BATCHES[-3]):
-                part = slice(start, min(start + BATCHES[-3], count))
-                lane.infer(pixels[part], boxes[part], scores[part])
+        for start in range(0, count, BATCHES[-3]):
+            part = slice(start, min(start + BATCHES[-3], count))
+            lane.infer(pixels[part], boxes[part], scores[part])
         return boxes, scores
 
     def detect(self, images_rgb: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> list[Found]:
@@ -106,33 +110,39 @@ class CudaEngine:
         if images_rgb and not isinstance(images_rgb[0], np.ndarray):
             return self.detect_on_gpu(images_rgb, parameters)
         if not self._on_gpu(parameters):
-            return self._completed(images_rgb, [None] * len(images_rgb), parameters)
+            return self._completed(images_rgb, [None] * len(images_rgb), parameters, self.infer)
         found: list[Found | None] = []
         with self._lanes.one() as lane:
             for start in range(0, len(images_rgb), BATCHES[-1]):
                 found += lane.detect(images_rgb[start : start + BATCHES[-1]], parameters)
-        return self._completed(images_rgb, found, parameters)
+        return self._completed(images_rgb, found, parameters, self.infer)
 
     def submit(self, images_rgb: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> Submitted[list[Found]]:
-        """See `engines.base.SubmittingEngine`. What is left to the host is computed when the result is asked for, on an
-        engine that is still open."""
+        """See `engines.base.SubmittingEngine`. What is left to the host is computed when the call is finished."""
         parts = [images_rgb[start : start + BATCHES[-1]] for start in range(0, len(images_rgb), BATCHES[-1])]
-        if not self._on_gpu(parameters):
-            return Submitted(lambda: self._completed(images_rgb, [None] * len(images_rgb), parameters))
         started = [self._start(part, parameters) for part in parts]
-        return Submitted(
-            lambda: self._completed(images_rgb, [one for part in started for one in part.result()], parameters)
-        )
+        return Submitted(lambda: [one for part in started for one in part.result()])
 
-    def _start(self, part: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> Started[list[Found | None]]:
-        return self._lanes.start(lambda lane: lane.begin(part, parameters), Lane.finish)
+    def _start(self, part: Sequence[NDArray[np.uint8]], parameters: NmsParameters) -> Started[list[Found]]:
+        on_gpu = self._on_gpu(parameters)
+
+        def begin(lane: Lane) -> None:
+            if on_gpu:
+                lane.begin(part, parameters)
+
+        def finish(lane: Lane) -> list[Found]:
+            found = lane.finish() if on_gpu else [None] * len(part)
+            return self._completed(part, found, parameters, partial(self._predict, lane))
+
+        return self._lanes.start(begin, finish)
 
     def _completed(
-        self, images_rgb: Sequence[NDArray[np.uint8]], found: Sequence[Found | None], parameters: NmsParameters
-    ) -> list[Found]:
+        self, images_rgb: Sequence[NDArray[np.uint8]], found: Sequence[Found | None], parameters: NmsParameters,
+        infer: Callable[[Floats], tuple[Floats, Floats]],
+    ) -> list[Found]:  # fmt: skip
         """With what the GPU could not finish computed by the host."""
         return [
-            one if one is not None else self._on_host(image, parameters)
+            one if one is not None else self._on_host(image, parameters, infer)
             for image, one in zip(images_rgb, found, strict=True)
         ]
 
@@ -171,7 +181,7 @@ class CudaEngine:
                     image = np.empty((height, width, 3), np.uint8)
                     checked(self.gpu.driver.cuMemcpyDtoH(image.ctypes.data, address, image.nbytes))
                 results.append(image if one is None else one)
-        return [self._on_host(one, parameters) if isinstance(one, np.ndarray) else one for one in results]
+        return [self._on_host(one, parameters, self.infer) if isinstance(one, np.ndarray) else one for one in results]
 
     def sizes_with_room(self) -> list[int]:
         """The batches that would take no more than half of the GPU's free memory."""
@@ -206,8 +216,10 @@ class CudaEngine:
         """Whether the kernels know this NMS and this resizer; what they do not know, the host computes."""
         return ends.decides(self._kind, self.most, parameters) and self._resizes
 
-    def _on_host(self, image: NDArray[np.uint8], parameters: NmsParameters) -> Found:
-        encodings, scores = self.infer(to_network(image, self.model.preprocessing.resizer.value)[None])
+    def _on_host(
+        self, image: NDArray[np.uint8], parameters: NmsParameters, infer: Callable[[Floats], tuple[Floats, Floats]]
+    ) -> Found:
+        encodings, scores = infer(to_network(image, self.model.preprocessing.resizer.value)[None])
         boxes = decode_boxes(encodings[0], self.model.anchors.value, self.model.box_coder.scales.value)
         return non_max_suppression(boxes, scores[0], parameters, clip_window(self.model, *image.shape[:2]))
 
