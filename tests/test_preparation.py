@@ -12,7 +12,7 @@ from build import demo_bytes, demo_file
 from ssdrt.bundle import home, load_bundle, save_bundle
 from ssdrt.demo import demo_picture
 from ssdrt.detector import Detector
-from ssdrt.engines import base, null, reference
+from ssdrt.engines import base, cuda, null, reference
 from ssdrt.errors import EngineError, GraphError, ModelError, SsdrtError
 from ssdrt.preparation import build, prepare
 from surgery import keep_aspect_ratio
@@ -38,6 +38,17 @@ def test_what_the_plan_depends_on_makes_another_plan(tmp_path, monkeypatch):
     assert not prepare(path, "null").cached
     path.write_bytes(demo_bytes() + b"\x22\x00")  # versions {}: another file, the same graph
     assert not prepare(path, "null").cached
+
+
+def test_what_the_environment_asks_of_a_build_keeps_plans_apart(tmp_path, monkeypatch):
+    path = demo_file(tmp_path)
+    monkeypatch.setattr(null, "settings", cuda.settings, raising=False)
+    monkeypatch.setenv(cuda.UNTUNED, "1")
+    assert not prepare(path, "null").cached
+    monkeypatch.setenv(cuda.UNTUNED, "")
+    assert not prepare(path, "null").cached
+    monkeypatch.setenv(cuda.UNTUNED, "1")
+    assert prepare(path, "null").cached
 
 
 def test_a_damaged_cache_is_built_again_with_one_line(tmp_path, caplog):

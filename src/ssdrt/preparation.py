@@ -60,7 +60,7 @@ class Preparation:
 
     def _resized(self, size: Pair, picture: Pair) -> Bundle:
         first = self.bundle
-        told = sorted(_of_build(self.options).items())
+        told = _told(first.engine, self.options)
         choices = (__version__, first.engine, first.precision, first.fingerprint, size, *told)
         place = cache_path(first.model.digest, *choices)
         bundle = _cached(place, first.fingerprint)
@@ -111,11 +111,11 @@ def _from_graph(data: bytes, name: str, engine: str, precision: str, options: Op
     bundle = _cached(*_place(digest, engines[0], precision, options))
     if bundle is not None:
         return Preparation(bundle, True, options)
-    model = recover(graph_from_bytes(data, name))
+    model = recover(graph_from_bytes(data, name))  # what fails here is no engine's fault: no other one is tried
 
     def prepared(taken: str) -> Preparation:
         place, fingerprint = _place(digest, taken, precision, options)
-        cached = _cached(place, fingerprint) if taken != engines[0] else None
+        cached = _cached(place, fingerprint) if taken != engines[0] else None  # that one was looked for above
         bundle = cached or build(model, taken, precision, data, options)
         if cached is None:
             _store(bundle, place)
@@ -162,8 +162,14 @@ def _first(engines: Sequence[str], prepared: Callable[[str], Preparation]) -> Pr
 
 def _place(digest: str, engine: str, precision: str, options: Options) -> tuple[Path, str]:
     """Where a model's bundle for this engine is in the cache, and the fingerprint that it has here."""
-    fingerprint, told = engine_module(engine).fingerprint(**gpu_of(options)), sorted(_of_build(options).items())
+    fingerprint, told = engine_module(engine).fingerprint(**gpu_of(options)), _told(engine, options)
     return cache_path(digest, __version__, engine, precision, fingerprint, *told), fingerprint
+
+
+def _told(engine: str, options: Options) -> tuple[object, ...]:
+    """What a build is told, by options and by the environment."""
+    settings: Callable[[], tuple[str, ...]] = getattr(engine_module(engine), "settings", tuple)
+    return (*settings(), *sorted(_of_build(options).items()))
 
 
 def _of_build(options: Options) -> dict[str, Any]:

@@ -15,9 +15,10 @@ It may also have OPTIONS, the names that `build` takes as options (without it, n
 GPU, among them every function but `describe` takes that one; AUTO, those of its precisions
 that "auto" compares (without it, all); ASKED, further precisions, which need options and are taken by name only;
 `untried() -> str | None`: why "auto" leaves it here, though it can run; `fits(plan) -> bool`: whether a plan of
-another fingerprint runs here all the same (without it, none does); `describe(model, plan)`, for `ssdrt inspect`:
-(facts by name, rows of a table of what the plan runs, the headings first), on any machine; and `decoder() -> Decoder`:
-what decodes JPEG files where its engines' `detect` takes them from.
+another fingerprint runs here all the same (without it, none does); `settings() -> tuple[str, ...]`: what the
+environment asks of a build, by which the cache keeps plans apart (without it, nothing); `describe(model, plan)`, for
+`ssdrt inspect`: (facts by name, rows of a table of what the plan runs, the headings first), on any machine; and
+`decoder() -> Decoder`: what decodes JPEG files where its engines' `detect` takes them from.
 
 The `Engine` that `load` gives runs the network; one that can go on from there is a `DetectingEngine`, with `detect`.
 """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OPTIONS = ("device",)
 
 UNTUNED = "SSDRT_CUDA_UNTUNED"
-"""Set in the environment, it leaves out the measuring of kernels when a plan is built."""
+"""Set in the environment, it leaves out the measuring of kernels when a plan is built; such plans are cached apart."""
 
 SECONDS = 60.0
 """Of measuring, at most."""
@@ -61,6 +61,11 @@ def fingerprint(device: int = 0) -> str:
     """The GPU's kind, and the text of the kernels and of this package."""
     gpu = driver.Gpu(device)
     return f"{gpu.name}, {gpu.device().architecture}, kernels {compiler.digest()}"
+
+
+def settings() -> tuple[str, ...]:
+    """A plan by rules of thumb must not be taken for a measured one later."""
+    return (UNTUNED,) if os.environ.get(UNTUNED) else ()
 
 
 def untried(device: int = 0) -> str | None:
