@@ -97,7 +97,7 @@ static uint32 positive_pack(float low, float high) { return positive(two(h16(low
 static uint2 multiply_add(const uint2& a, const uint2& b, const uint2& c) { return {multiply_add(a.x, b.x, c.x), multiply_add(a.y, b.y, c.y)}; }
 static uint2 ended(const uint2& a, const uint2& b, const uint2& c, uint32 high) { return {at_most(positive_multiply_add(a.x, b.x, c.x), high), at_most(positive_multiply_add(a.y, b.y, c.y), high)}; }
 static uint2 shared8(uint32 a) { if (a & 7) fail("align 8"); uint2 v; memcpy(&v, at(self->block, a, 8), 8); return v; }
-static void shared8(uint32 a, const uint2& v) { if (a & 7) fail("align 8"); memcpy(at(self->block, a, 8), &v, 8); }
+static void to_shared8(uint32 a, const uint2& v) { if (a & 7) fail("align 8"); memcpy(at(self->block, a, 8), &v, 8); }
 static uint32 kept(uint32 v) { return v; }
 static void complete(Block* b, uint32 a, int bytes) { Barrier& x = bar(b, a); x.tx -= bytes; check(x); }
 static void load_tile(uint32 to, const TensorMap& map, int x, int y, int z, int w, uint32 barrier) {

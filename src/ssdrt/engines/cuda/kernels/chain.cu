@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(768, 1) chain(const __grid_constant__ Chain p)
           const uint2 done = ended(w[8], c, multiply_add(w[7], b, multiply_add(w[6], a, older[j])), p.first_high);
           older[j] = multiply_add(w[5], c, multiply_add(w[4], b, multiply_add(w[3], a, newer[j])));
           newer[j] = multiply_add(w[2], c, multiply_add(w[1], b, multiply_add(w[0], a, start)));
-          if (ready) shared8(to + j * 1024, done);
+          if (ready) to_shared8(to + j * 1024, done);
           a = b, b = c, c = next;
         }
         __syncwarp();

@@ -113,7 +113,7 @@ __global__ void __launch_bounds__((3 + PRODUCERS) * 128, 1) separable(const __gr
     for (int i = 0; i < HALOS; i++) barrier_init(halo_full + i * 8, 1);
     barriers_are_ready();
   }
-  if (thread < 48) shared16(zeros + thread * 16, make_uint4(0, 0, 0, 0));
+  if (thread < 48) to_shared16(zeros + thread * 16, make_uint4(0, 0, 0, 0));
   bias_to_shared(p, bias, p.column_tiles * SHARING * COLUMNS, THREADS);
   if (SHARING > 1) cluster_sync();
   else __syncthreads();
@@ -233,8 +233,8 @@ __global__ void __launch_bounds__((3 + PRODUCERS) * 128, 1) separable(const __gr
         if (turn >= SLOTS) wait(freed, slot_parity);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-          shared16(to + i * 128 + ((chunk ^ i) << 4), a[i]);
-          shared16(to + (4 + i) * 128 + ((chunk ^ (4 + i)) << 4), b[i]);
+          to_shared16(to + i * 128 + ((chunk ^ i) << 4), a[i]);
+          to_shared16(to + (4 + i) * 128 + ((chunk ^ (4 + i)) << 4), b[i]);
         }
         publish_stores();
         asm volatile("bar.sync %0, 128;" ::"r"(1 + mine) : "memory");  // all have read the halo and written A

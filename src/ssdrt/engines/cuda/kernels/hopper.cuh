@@ -1,6 +1,6 @@
 // What the kernels for sm_90a share: barriers in shared memory, the bulk copy engine, registers, the matrix unit's operands.
 #pragma once
-#include "common.cuh"
+#include "shared.cuh"
 #include "wgmma.cuh"
 
 struct __align__(64) TensorMap {
@@ -109,14 +109,4 @@ DEVICE void add_products(float (&sums)[COLUMNS / 2], uint32 a, uint32 b, bool fi
     }
   }
   products_end();
-}
-
-DEVICE uint4 shared16(uint32 address) {
-  uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
-  return v;
-}
-
-DEVICE void shared16(uint32 address, const uint4& v) {
-  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }

@@ -63,5 +63,5 @@ DEVICE void store_tile(const P& p, const float (&sums)[COLUMNS / 2], uint32 bias
 
 template <class P>
 DEVICE void bias_to_shared(const P& p, uint32 to, int count, int threads) {
-  for (int i = threadIdx.x; i < count / 4; i += threads) shared16(to + i * 16, *(const uint4*)(p.bias + i * 4));
+  for (int i = threadIdx.x; i < count / 4; i += threads) to_shared16(to + i * 16, *(const uint4*)(p.bias + i * 4));
 }

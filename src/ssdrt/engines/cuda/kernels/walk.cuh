@@ -8,16 +8,6 @@ DEVICE void load_tile(uint32 to, const TensorMap& map, int x, int y, int z, int 
       "l"(&map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
 }
 
-DEVICE uint2 shared8(uint32 address) {
-  uint2 v;
-  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address));
-  return v;
-}
-
-DEVICE void shared8(uint32 address, const uint2& v) {
-  asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(address), "r"(v.x), "r"(v.y) : "memory");
-}
-
 DEVICE uint2 multiply_add(const uint2& a, const uint2& b, const uint2& c) {
   return make_uint2(multiply_add(a.x, b.x, c.x), multiply_add(a.y, b.y, c.y));
 }
