@@ -240,6 +240,13 @@ def test_an_engine_of_a_size_that_goes_is_closed_when_nobody_is_in_it(tmp_path, 
     assert len(closed) == 2 + MAX_SIZES
 
 
+def test_labels_are_read_before_anything_is_built(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDRT_HOME", str(tmp_path / "home"))
+    with pytest.raises(LabelError, match="there is no such file"):
+        Detector.open(demo_file(tmp_path), engine="reference", labels=tmp_path / "none.txt")
+    assert not (tmp_path / "home").exists()
+
+
 def test_a_closed_detector_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("SSDRT_HOME", str(tmp_path))
     closed = Detector.open(demo_file(tmp_path), engine="null")

@@ -142,8 +142,9 @@ class Detector:
         ------
         SsdrtError: GraphError, ModelError, BundleError, EngineError, LabelError or ZooError: what, where, what to do.
         """
-        preparation = prepare(path, engine, precision, options)
-        return cls(preparation, labels if isinstance(labels, LabelMap) or labels is None else read_labels(labels))
+        if isinstance(labels, (str, Path)):
+            labels = read_labels(labels)  # a mistake is told before a build that takes minutes
+        return cls(prepare(path, engine, precision, options), labels)
 
     @classmethod
     def of_model(

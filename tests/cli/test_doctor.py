@@ -18,7 +18,7 @@ def test_doctor_lists_engines_codecs_and_the_cache(ssdrt, cache):
 
 
 def test_doctor_says_what_to_type_for_what_is_missing(ssdrt, monkeypatch):
-    for package in ("openvino", "onnxruntime", "av"):
+    for package in ("openvino", "onnxruntime", "av", "cuda.bindings.driver"):
         monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     _, out, _ = ssdrt("doctor")
     for extra in ("openvino", "onnxruntime", "video"):
