@@ -1,7 +1,10 @@
 """What every engine promises, on the small SSD that has every kind of layer."""
 
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +113,26 @@ def test_openvino_takes_a_request_again_that_failed():
     assert engine._requests.qsize() == 2
     for value, wanted in zip(engine.infer(tiny_pixels(2)), expected(tiny_ssd(), tiny_pixels(2)), strict=True):
         np.testing.assert_allclose(value, wanted, atol=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows")
+def test_signals_arrive_after_openvino_and_forked_processes_may_use_it():
+    pytest.importorskip("openvino")
+    code = (
+        "import os, signal; from ssdrt.engines import openvino; from tiny_ssd import tiny_pixels, tiny_ssd\n"
+        "model, heard = tiny_ssd(), []\n"
+        "plan = openvino.build(model, 'fp32')\n"
+        "engines = [openvino.load(model, plan, 'fp32', 1) for _ in range(3)]\n"
+        "while engines: engines.pop(0).close()\n"
+        "signal.signal(signal.SIGINT, lambda *_: heard.append('signal'))\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+        "assert heard == ['signal']\n"
+        "child = os.fork()\n"
+        "if not child: openvino.load(model, plan, 'fp32', 1).infer(tiny_pixels(1)); os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0"
+    )
+    tests = {"PYTHONPATH": os.pathsep.join((str(Path(__file__).parents[1]), *sys.path))}
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ | tests, timeout=60, check=False).returncode == 0
 
 
 def test_openvino_refuses_after_close_and_foreign_plans():

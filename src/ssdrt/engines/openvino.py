@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import queue
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -25,17 +28,16 @@ def unavailable() -> str | None:
 
 def precisions() -> tuple[str, ...]:
     """bf16 where the processor multiplies it (avx512_bf16 or AMX)."""
-    capable = "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    with _core() as core:
+        capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("fp32", "bf16") if capable else ("fp32",)
 
 
 def fingerprint() -> str:
     """Version of the library, name of the processor and what it can do."""
-    openvino = _openvino()
-    name, abilities = (
-        openvino.Core().get_property("CPU", key) for key in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
-    )
-    return f"openvino {openvino.get_version()}, {name}, {' '.join(sorted(abilities))}"
+    with _core() as core:
+        name, abilities = (core.get_property("CPU", key) for key in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES"))
+    return f"openvino {_openvino().get_version()}, {name}, {' '.join(sorted(abilities))}"
 
 
 def build(model: SsdModel, precision: str) -> bytes:
@@ -47,10 +49,11 @@ def build(model: SsdModel, precision: str) -> bytes:
     ------
     EngineError: OpenVINO refuses the network; the message is its own.
     """
-    core, stream = _openvino().Core(), io.BytesIO()
+    stream = io.BytesIO()
     try:
-        network = core.read_model(build_onnx(model, pixels="float32", tail="scores", batch=1))
-        core.compile_model(network, "CPU", _options(precision, 1)).export_model(stream)
+        with _core() as core:
+            network = core.read_model(build_onnx(model, pixels="float32", tail="scores", batch=1))
+            core.compile_model(network, "CPU", _options(precision, 1)).export_model(stream)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot compile this network: {error}") from error
     return stream.getvalue()
@@ -64,7 +67,8 @@ def load(model: SsdModel, plan: bytes, precision: str, streams: int) -> Openvino
     EngineError: OpenVINO does not take the plan; the message is its own.
     """
     try:
-        compiled = _openvino().Core().import_model(plan, "CPU", _options(precision, streams))
+        with _core() as core:
+            compiled = core.import_model(plan, "CPU", _options(precision, streams))
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot load this plan; build it again: {error}") from error
     return OpenvinoEngine(compiled, streams)
@@ -123,6 +127,20 @@ def _openvino() -> Any:
     library = import_extra("openvino", "openvino", "engine openvino")
     library.Tensor(np.zeros(1, np.float32))  # a microsecond, except for the first
     return library
+
+
+@contextmanager
+def _core() -> Iterator[Any]:
+    """An `openvino.Core`; the thread has its own stack for signals back afterwards. Each Core sets another and frees it
+    when it goes, also where a newer one has noted it as the one to go back to: the next Ctrl-C is a crash then."""
+    stack, system = ctypes.create_string_buffer(64), ctypes.CDLL(None) if sys.platform == "linux" else None
+    if system is not None:
+        system.sigaltstack(None, stack)
+    try:
+        yield _openvino().Core()
+    finally:
+        if system is not None:
+            system.sigaltstack(stack, None)
 
 
 def _options(precision: str, streams: int) -> dict[str, str]:
