@@ -104,6 +104,26 @@ def test_a_wide_map_or_factors_that_others_read_stay():
     assert several([*steps, other], excited) == [*steps, other]
 
 
+def test_of_factors_that_are_made_of_what_has_factors_the_first_are_in_one_step():
+    one, size = np.arange(32, dtype=np.int32), (4, 4)
+    mean, a, b, scaled, narrow, c = (view(1 + i, (1, 1), 32) for i in range(6))
+    source, wide, target = view(0, size, 32), view(7, size, 32), view(8, size, 32)
+    steps = [
+        GlobalPool("mean", source, mean),
+        point("a", mean, a, Finish("relu")),
+        point("b", a, b, Finish("sigmoid")),
+        Elementwise("scaled", mean, scaled, "mul", one, b, one),
+        point("narrow", scaled, narrow, Finish("relu")),
+        point("c", narrow, c, Finish("sigmoid")),
+        Elementwise("wide", source, wide, "mul", one, c, one),
+        point("target", wide, target, Finish()),
+    ]
+    found = several(steps, excited)
+    assert isinstance(found[1], Excited)
+    assert [*found[1].parts] == steps[1:5]
+    assert found[2:] == steps[5:]
+
+
 @pytest.mark.skipif(not GRAPHS, reason="no graphs: ../shared is not there")
 def test_mobilenet_v3():
     plan = plan_network(model_of("ssdlite_mobilenet_v3_small_320_90_od2020"))

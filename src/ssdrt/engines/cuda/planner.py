@@ -91,11 +91,17 @@ Readers: TypeAlias = dict[int, list[Step]]
 
 
 def several(steps: list[Step], one_of: Callable[[Step, Makers, Readers], Squeezed | Excited | None]) -> list[Step]:
-    """Steps, where `one_of` finds one for several of them that one in the place of the step that it looked at."""
+    """Steps, where `one_of` finds one for several of them that one in the place of the step that it looked at; a step
+    that an earlier one has is in no other."""
     makers, readers = {step.target: step for step in steps}, _readers(steps)
-    found = {id(step): one for step in steps if (one := one_of(step, makers, readers)) is not None}
-    taken = {id(part) for one in found.values() for part in one.parts} - set(found)
-    return [found.get(id(step), step) for step in steps if id(step) not in taken]
+    found: dict[int, Step] = {}
+    taken: set[int] = set()
+    for step in steps:
+        one = one_of(step, makers, readers)
+        if one is not None and taken.isdisjoint(map(id, one.parts)):
+            found[id(step)] = one
+            taken |= set(map(id, one.parts))
+    return [found.get(id(step), step) for step in steps if id(step) in found or id(step) not in taken]
 
 
 def squeezed(step: Step, makers: Makers, readers: Readers) -> Squeezed | None:
