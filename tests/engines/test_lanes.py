@@ -72,6 +72,15 @@ def test_errors_come_with_the_result_and_leave_the_lane(what):
             failing.result()
 
 
+def test_what_a_call_runs_into_only_its_own_result_tells():
+    log = Log(2)
+    failing = [log.lanes.start(partial(log.begin, i), partial(broken, error=MemoryError)) for i in range(3)]
+    assert log.lanes.close()
+    for one in failing:
+        with pytest.raises(MemoryError, match="no room"):
+            one.result()
+
+
 @pytest.mark.parametrize("what", ["begin", "finish"])
 def test_ctrl_c_leaves_the_lane(what):
     log, interrupted = Log(1), partial(broken, error=KeyboardInterrupt)

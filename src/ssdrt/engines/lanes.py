@@ -20,7 +20,7 @@ class Started(Generic[T]):
     def __init__(self, finish: Callable[[], T]) -> None:
         self._lock = threading.Lock()
         self._finish: Callable[[], T] | None = finish
-        self._outcome: T | EngineError = EngineError("this call was broken off")
+        self._outcome: T | Exception = EngineError("this call was broken off")
 
     def finish(self) -> None:
         """Wait until it is over, and keep what came of it."""
@@ -29,7 +29,7 @@ class Started(Generic[T]):
             if finish is not None:
                 try:
                     self._outcome = finish()
-                except EngineError as error:
+                except Exception as error:  # whoever needs the lane, or closes it, must not hear what went wrong here
                     self._outcome = error
 
     def result(self) -> T:
@@ -40,7 +40,7 @@ class Started(Generic[T]):
         EngineError: it failed.
         """
         self.finish()
-        if isinstance(self._outcome, EngineError):
+        if isinstance(self._outcome, Exception):
             raise self._outcome
         return self._outcome
 
