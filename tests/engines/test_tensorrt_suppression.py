@@ -179,6 +179,27 @@ def test_four_threads_on_two_lanes():
     compare([one for found in together for one in found], [alone[index % 8][index % 3] for index in range(60)])
 
 
+@pytest.mark.parametrize("error", [EngineError, KeyboardInterrupt])
+def test_of_a_call_that_is_broken_off_nothing_is_left(error):
+    model, device = tiny_ssd(), StandInDevice()
+    engine, kernels = with_kernels(model, device=device, batch=(1, 2, 2))
+    images, parameters = pictures(2), replace(graph_parameters(model), score_threshold=0.3)
+    waited, put = [], kernels.put
+    device.synchronize = waited.append
+
+    def half(launches, stream):  # noqa: ARG001
+        kernels.count(launches[0].parameters)
+        raise error("broken off")
+
+    kernels.put = half
+    with pytest.raises(error, match="broken off"):
+        engine.detect(images, parameters)
+    assert (len(waited), device.depth) == (1, 0)
+    kernels.put = put
+    compare(engine.detect(images, parameters), expected(model, engine, images, parameters))
+    assert engine.shortages == 0
+
+
 def test_submitted_calls_keep_their_thresholds():
     model = tiny_ssd()
     engine, _ = with_kernels(model, streams=2, batch=(1, 2, 2))

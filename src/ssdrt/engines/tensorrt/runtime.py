@@ -7,7 +7,7 @@ import math
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -241,12 +241,16 @@ class TensorrtEngine:
         return [result for result in results if result is not None]
 
     @contextmanager
-    def _using(self, lane: _Lane) -> Iterator[None]:  # noqa: ARG002
-        """The device's context is this thread's meanwhile."""
+    def _using(self, lane: _Lane) -> Iterator[None]:
+        """This thread works with a lane; nothing of a call that was broken off reaches the next one."""
         self._device.use()
+        done = False
         try:
             yield
+            done = True
         finally:
+            if not done:
+                lane.settle()
             self._device.leave()
 
     def close(self) -> None:
@@ -456,6 +460,13 @@ class _Lane:
         assert self._suppression is not None
         self._device.synchronize(self._stream)
         return self._suppression.read(self._size)
+
+    def settle(self) -> None:
+        """Until the GPU has no more to do with what was broken off: pictures of others may be on their way to it."""
+        with suppress(EngineError):  # of a GPU that is lost, the next call tells
+            if self._suppression is not None:
+                self._suppression.clear()
+            self._device.synchronize(self._stream)
 
     def close(self) -> None:
         """Free everything."""

@@ -158,9 +158,14 @@ class Suppression:
             self._windows = self._head[self._layout.windows : self._layout.pictures].view(np.float32).reshape(-1, 4)
             self._windows[:] = 0, 0, 1, 1
             device.to_device(self._memory, self._head, stream)
-            device.clear(self._places["counts"], starts[4] - starts[2], stream)  # `tail` leaves them so
+            self._counters = starts[4] - starts[2]
+            self.clear()
             device.synchronize(stream)
             undo.pop_all()
+
+    def clear(self) -> None:
+        """Counters of candidates, in stream order. `tail` leaves them so, if it is not missing behind a `collect`."""
+        self._device.clear(self._places["counts"], self._counters, self._stream)
 
     def decides(self, parameters: NmsParameters) -> bool:
         """Whether this suppression is done here; else it is the host's."""
