@@ -2,6 +2,7 @@
 
     python bench/tensorrt_lean.py FOLDER
 
+10.16.1 refused it: a plan without a lean runtime inside needs that of the version that built it (docs/tensorrt.md).
 FOLDER/portable.engine and portable.npz are what bench/tensorrt_gpu.py left; FOLDER/lean.jsonl gets a line.
 """
 

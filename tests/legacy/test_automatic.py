@@ -64,8 +64,10 @@ def test_what_the_plugins_cannot_do_is_refused(name):
 
 
 def test_what_the_plugins_do_otherwise_is_said():
-    said = {name: differences(recover(demo_graph(VARIANTS[name]))) for name in ("default", "clip_before", "few")}
+    names = ("default", "clip_before", "few", "softmax")
+    said = {name: differences(recover(demo_graph(VARIANTS[name]))) for name in names}
     assert said["default"] == []
+    assert "softmax over the wrong dimension" in said["softmax"][0]
     assert "clips boxes after the suppression" in said["clip_before"][0]
     assert "no limit of boxes a class" in said["few"][0]
 

@@ -87,9 +87,11 @@ def _refuse(model: SsdModel) -> None:
 
 
 def differences(model: SsdModel) -> list[str]:
-    """What NMS_TRT does otherwise than this graph, one sentence each."""
+    """What TensorRT does otherwise than this graph, one sentence each."""
     nms = model.nms
     found = []
+    if model.score_converter.function.value == "softmax":
+        found.append("TensorRT 8.6's UFF parser takes the softmax over the wrong dimension: scores are useless there")
     if nms.clip.value == "before":
         found.append("NMS_TRT clips boxes after the suppression, the graph before: it may keep others at the borders")
     if nms.max_per_class.value < nms.max_total.value:
@@ -223,8 +225,8 @@ def _reshaped(nodes: list[Node], source: str, shape: tuple[int, ...], name: str 
 def _softmax(nodes: list[Node], trunk: _Trunk, model: SsdModel, head: Head) -> str:
     """Scores of a head as one map, in the order of its logits. NMS_TRT knows the sigmoid alone.
 
-    TensorRT's Softmax is over the channels of a map, and over the rows of what was reshaped (seen with 8.6). So each
-    anchor gets a convolution of its own, whose channels are the classes.
+    Each anchor gets a convolution of its own, whose channels are the classes. TensorRT 8.6's parser turns that map to
+    height, width, channels and takes the softmax over the height, as it did over the rows of what was reshaped (seen).
     """
     layer = next((one for one in model.layers if one.name == head.scores), None)
     if not isinstance(layer, Conv):
