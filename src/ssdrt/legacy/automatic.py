@@ -241,7 +241,7 @@ def _softmax(nodes: list[Node], trunk: _Trunk, model: SsdModel, head: Head) -> s
         nodes.append(_constant(f"{name}/biases", layer.bias[part]))
         nodes.append(Node(f"{name}/Conv2D", "Conv2D", (source, f"{name}/weights"), attributes))
         nodes.append(Node(name, "BiasAdd", (f"{name}/Conv2D", f"{name}/biases"), {}))
-        nodes.append(Node(f"{name}/Softmax", "Softmax", (name,), {}))
+        nodes.append(Node(f"{name}/Softmax", "Softmax", (name,), {"data_format": "NCHW"}))
         found.append(f"{name}/Softmax")
     joint = f"{head.scores}/Softmax"
     nodes.append(_constant(f"{joint}/axis", np.array(3, np.int32)))
