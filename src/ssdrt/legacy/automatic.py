@@ -91,7 +91,10 @@ def differences(model: SsdModel) -> list[str]:
     nms = model.nms
     found = []
     if model.score_converter.function.value == "softmax":
-        found.append("TensorRT 8.6's UFF parser takes the softmax over the wrong dimension: scores are useless there")
+        found.append(
+            "TensorRT 8.6's UFF parser took the softmax over the wrong dimension, and the form that is written now has "
+            "not been run there: compare the scores before you rely on them"
+        )
     if nms.clip.value == "before":
         found.append("NMS_TRT clips boxes after the suppression, the graph before: it may keep others at the borders")
     if nms.max_per_class.value < nms.max_total.value:
@@ -225,8 +228,8 @@ def _reshaped(nodes: list[Node], source: str, shape: tuple[int, ...], name: str 
 def _softmax(nodes: list[Node], trunk: _Trunk, model: SsdModel, head: Head) -> str:
     """Scores of a head as one map, in the order of its logits. NMS_TRT knows the sigmoid alone.
 
-    Each anchor gets a convolution of its own, whose channels are the classes. TensorRT 8.6's parser turns that map to
-    height, width, channels and takes the softmax over the height, as it did over the rows of what was reshaped (seen).
+    Each anchor gets a convolution of its own, whose channels are the classes. Where the node does not say that these
+    come first, TensorRT 8.6's parser turns the map to height, width, channels and takes the softmax over the height.
     """
     layer = next((one for one in model.layers if one.name == head.scores), None)
     if not isinstance(layer, Conv):
