@@ -17,6 +17,7 @@ from ssdrt.engines.tensorrt.builder import BuildOptions, candidate_count, networ
 from ssdrt.engines.tensorrt.library import Library, Messages
 from ssdrt.engines.tensorrt.plan_file import Facts, pack, unpack
 from ssdrt.engines.tensorrt.runtime import TensorrtEngine
+from ssdrt.errors import OutOfMemory
 from ssdrt.postprocess import NmsParameters, non_max_suppression
 
 DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int32)": np.int32}
@@ -49,12 +50,13 @@ class StandInDriver:
 
 
 class StandInDevice:
-    """As `driver.Device`."""
+    """As `driver.Device`. room: how often it allocates memory before there is no more."""
 
     name, capability, index, driver = "stand-in", (9, 0), 0, StandInDriver()
 
-    def __init__(self):
+    def __init__(self, room=None):
         self.memory, self.streams, self.graphs = {}, set(), set()
+        self.room = room
         self.depth = 1  # of contexts that it made a thread's
         self.captured = threading.local()
         self.launches = 0
@@ -79,6 +81,9 @@ class StandInDevice:
             recording.append(work)
 
     def allocate(self, size):
+        if self.room == 0:
+            raise OutOfMemory("the GPU has not enough free memory")
+        self.room = self.room and self.room - 1
         buffer = np.full(size, 0xAB, np.uint8)
         self.memory[buffer.ctypes.data] = buffer
         return buffer.ctypes.data

@@ -129,16 +129,7 @@ def test_why_a_plan_does_not_load_decides_what_to_do(told, advice):
 
 @pytest.mark.parametrize("at", range(9))
 def test_a_load_that_finds_no_room_keeps_nothing(at):
-    device, allocate = StandInDevice(), StandInDevice.allocate
-    calls = iter(range(at, -1, -1))
-
-    def full(size):
-        if next(calls) == 0:
-            raise OutOfMemory("CUDA: cuMemAlloc says CUDA_ERROR_OUT_OF_MEMORY")
-        return allocate(device, size)
-
-    device.allocate = full
-    model = tiny_ssd()
+    device, model = StandInDevice(room=at), tiny_ssd()
     try:
         engine = stand_in_engine(model, device=device, streams=2)
     except OutOfMemory:

@@ -214,15 +214,7 @@ def test_submitted_calls_keep_their_thresholds():
 
 @pytest.mark.parametrize("at", range(8))
 def test_a_load_that_finds_no_room_keeps_nothing(at):
-    device, allocate = StandInDevice(), StandInDevice.allocate
-    calls = iter(range(at, -1, -1))
-
-    def full(size):
-        if next(calls) == 0:
-            raise OutOfMemory("CUDA: cuMemAlloc says CUDA_ERROR_OUT_OF_MEMORY")
-        return allocate(device, size)
-
-    device.allocate = full
+    device = StandInDevice(room=at)
     kernels = StandInKernels(device)
     try:
         engine = stand_in_engine(tiny_ssd(), device=device, streams=2, kernels=kernels)
