@@ -46,7 +46,7 @@ def test_a_gpu_that_is_not_there_is_told_with_how_many_there_are():
     )
     assert [gpu.find_gpu(driver, index) for index in (0, 1)] == [0, 1]
     for wrong in (2, -1, "1"):
-        with pytest.raises(EngineError, match=f"there is no GPU {wrong}: this process sees 2, from 0 on"):
+        with pytest.raises(EngineError, match=f"there is no GPU {wrong!r}: this process sees 2, from 0 on"):
             gpu.find_gpu(driver, wrong)
 
 

@@ -12,7 +12,7 @@ An engine module `engines/NAME.py` has these five functions, and imports its lib
                                            each on its share of the processor
 
 It may also have OPTIONS, the names that `build` takes as options (without it, none), and with "device", the index of a
-GPU, among them every function but `describe` takes that one; AUTO, those of its precisions
+GPU, among them every function but `settings` and `describe` takes that one; AUTO, those of its precisions
 that "auto" compares (without it, all); ASKED, further precisions, which need options and are taken by name only;
 `untried() -> str | None`: why "auto" leaves it here, though it can run; `fits(plan) -> bool`: whether a plan of
 another fingerprint runs here all the same (without it, none does); `settings() -> tuple[str, ...]`: what the

@@ -80,7 +80,7 @@ def find_gpu(driver: Any, index: int) -> Any:
     """
     count = checked(driver.cuDeviceGetCount())
     if index not in range(count):
-        raise EngineError(f"there is no GPU {index}: this process sees {count}, from 0 on")
+        raise EngineError(f"there is no GPU {index!r}: this process sees {count}, from 0 on")
     return checked(driver.cuDeviceGet(index))
 
 

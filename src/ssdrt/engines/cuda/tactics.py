@@ -38,7 +38,7 @@ class Tactic:
     shared: int = 0
     parts: int = 1
     resident: int = 1
-    inner: tuple[Tactic, ...] = ()  # of a `Separable` or `TwoSteps`: those of its two parts
+    inner: tuple[Tactic, ...] = ()  # of a `Separable` or `Several`: those of its parts
 
     @property
     def words(self) -> str:
@@ -415,7 +415,7 @@ def _squeezed(step: Squeezed, batch: int, device: Device) -> list[Tactic]:
                 body = turns * (2 * ALONG * window * window * 1.3) * busy + pixels * wide * (steps + 4) / 64
                 waves = -(-blocks // (device.processors * resident))
                 name = f"squeezed<{window},{stride},{steps},{wide},{down},{threads}>"
-                found.append((waves * (body + 3000), Tactic(name, down, wide, threads, shared, resident=resident)))
+                found.append((waves * (body + 3000), Tactic(name, down, wide, threads, shared)))
     together = [tactic for _, tactic in sorted(found, key=lambda one: one[0])[:5]]
     return [*together, apart]
 
@@ -439,7 +439,7 @@ def _excited(step: Excited, batch: int, device: Device) -> list[Tactic]:
         body = 4 * channels * hidden + 2 * rows * (channels + target.channels)
         busy = min(resident, -(-blocks // device.processors))
         waves = -(-blocks // (device.processors * resident))
-        one = Tactic(f"excited<{pairs}>", rows, 16 * pairs, 256, shared, resident=resident)
+        one = Tactic(f"excited<{pairs}>", rows, 16 * pairs, 256, shared)
         found[rows] = (waves * (body * busy / 24 + 3500 + -(-rows // 128) * steps * 40), one)
     together = [tactic for _, tactic in sorted(found.values(), key=lambda one: one[0])[:4]]
     return [*together, apart]
