@@ -3,6 +3,7 @@
 import io
 import os
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ssdrt.demo import demo_picture
 from ssdrt.detector import MAX_SIZES, Detector, in_order
 from ssdrt.engines import reference
 from ssdrt.engines.base import Submitted
+from ssdrt.engines.lanes import Started
 from ssdrt.engines.null import NullEngine
 from ssdrt.engines.reference import ReferenceEngine
 from ssdrt.errors import EngineError, LabelError, SourceError, SsdrtError
@@ -93,17 +95,21 @@ def test_an_engine_that_takes_submitted_calls_gets_them(tmp_path, monkeypatch):
             order.append(f"result {len(images)}")
             return [np_found(engine, engine._model, image, parameters) for image in images]
 
-        return Submitted(result)
+        return Submitted(Started(result).result)
 
     path = tmp_path / "keep_aspect_ratio.pb"
     path.write_bytes(keep_aspect_ratio(96, 160).data)
     with Detector.open(path, "reference") as detector:
-        pictures = [demo_picture()[:100, :150], demo_picture()[:150, :100], demo_picture()[:50, :75]]
+        pictures = [demo_picture()[:height, :width].copy() for height, width in ((100, 150), (150, 100), (50, 75))]
         wanted = [detector.detect(picture) for picture in pictures]
         monkeypatch.setattr(ReferenceEngine, "submit", submit, raising=False)
         submitted = detector.submit(pictures)
         order.append("on")
+        held = [weakref.ref(picture) for picture in pictures]
+        del pictures
+        assert all(one() is not None for one in held)
         assert all(map(same, submitted.result(), wanted))
+        assert all(one() is None for one in held)
     assert order == ["submit 2", "submit 1", "on", "result 2", "result 1"]
 
 

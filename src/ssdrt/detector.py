@@ -264,14 +264,15 @@ class Detector:
             with self._network(size, part[0].shape[:2], self.streams) as (model, engine):
                 if not does_submit(engine):
                     return Submitted(self._in_thread(pictures, chosen).result)
-                started.append((indices, part, model, engine.submit(part, chosen)))
+                sizes = [picture.shape[:2] for picture in part]  # pictures are not held longer than the engine does
+                started.append((indices, sizes, model, engine.submit(part, chosen)))
 
         def result() -> list[Detections]:
             found: dict[int, Detections] = {}
-            for indices, part, model, call in started:
-                for index, image, one in zip(indices, part, call.result(), strict=True):
-                    found[index] = in_pixels(model, image.shape[:2], one, self._labels)
-            return [found[index] for index in range(len(pictures))]
+            for indices, sizes, model, call in started:
+                for index, size, one in zip(indices, sizes, call.result(), strict=True):
+                    found[index] = in_pixels(model, size, one, self._labels)
+            return [found[index] for index in sorted(found)]
 
         return Submitted(result)
 
