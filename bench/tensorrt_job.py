@@ -89,6 +89,7 @@ class Worker:
 
     def build(self, label: str = "") -> Any:
         """The job's plan at work, self-checked; None when it fails, with a line that says why."""
+        from ssdrt.engines.cuda import ends
         from ssdrt.engines.selfcheck import check_itself
         from ssdrt.engines.tensorrt import builder, suppression
         from ssdrt.engines.tensorrt.builder import BuildOptions, build_plan
@@ -100,7 +101,7 @@ class Worker:
         if self.job.cache:
             options["timing_cache"] = str(self.folder / f"{self.job.cache}.timing.cache")
         if "equality" in self.job.steps:
-            suppression.MOST = ROOM
+            ends.MOST = ROOM
         if self.job.tail == "scores":
             builder.candidate_count = lambda *_: 0
         if self.job.half and not os.environ.get(WHOLE):

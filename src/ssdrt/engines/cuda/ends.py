@@ -25,6 +25,12 @@ MANY = 32
 OPERATIONS = {"mul": 0, "add": 1, "sub": 2, "div": 3}
 CLIPS = {"never": 0, "before": 1, "after": 2}
 
+MOST = 100
+"""Room for detections of a picture, where the graph itself keeps fewer."""
+
+MAPPED = 4
+"""Pictures up to which detections are written straight into the host's memory."""
+
 
 class PictureStruct(ctypes.Structure):
     """`Picture` of image.cu."""
@@ -276,6 +282,11 @@ def low_logit(model: SsdModel, score: float) -> float:
         return np.inf
     exact = float(np.log(score) - np.log1p(-score))
     return exact - 1e-3 * (1 + abs(exact))
+
+
+def room_of(model: SsdModel) -> int:
+    """Detections of a picture that there is room for."""
+    return max(MOST, model.nms.max_total.value)
 
 
 def found_size(most: int) -> int:

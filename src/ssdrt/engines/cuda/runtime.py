@@ -31,9 +31,6 @@ from ssdrt.preprocess import clip_window, to_network
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """A batch is filled up to the next of these; there is one graph each."""
 
-MOST = 100
-"""Room for detections of a picture, where the graph itself keeps fewer."""
-
 FETCHED = 1 << 20
 """Bytes up to which a single picture is read by a kernel from the host's memory, instead of being copied first."""
 
@@ -42,9 +39,6 @@ FETCH = 1 << 15
 
 BESIDE = 8
 """Pictures up to which predictions are made beside the network; of more, every kernel fills the GPU by itself."""
-
-MAPPED = 4
-"""Pictures up to which detections are written straight into the host's memory, which is polled."""
 
 PATIENCE = 0.5
 """Seconds of polling after which the driver is waited for, which says what is wrong."""
@@ -58,7 +52,7 @@ class CudaEngine:
         constants: Constants, lanes: int,
     ) -> None:  # fmt: skip
         self.gpu, self.model, self.plan, self.tactics = gpu, model, plan, tactics
-        self.most = max(MOST, model.nms.max_total.value)
+        self.most = ends.room_of(model)
         self.front = front_in({file for file, _ in code})
         self.constants = constants
         self.arena_sizes = {batch: slot_offsets(plan, batch)[1] for batch in BATCHES}
@@ -337,7 +331,7 @@ class Lane:
 
     def _launch(self, source: str, batch: int, count: int) -> None:
         rest = self._rest_of(batch)
-        if batch <= MAPPED:
+        if batch <= ends.MAPPED:
             rest.flags[:] = -1
         self.replay(source, batch)
         self._running = rest, batch, count
@@ -346,7 +340,7 @@ class Lane:
         """Detections of the batch that was started last; None where the GPU could not finish."""
         assert self._running is not None
         rest, batch, count = self._running
-        if batch <= MAPPED:
+        if batch <= ends.MAPPED:
             self._poll(rest.flags)  # of what fills the batch up, too, or the next call may take it for its own
         else:
             self.stream.wait()
@@ -491,7 +485,7 @@ class Rest:
         self.scores, self.boxes, self.lists, self.counts, self.histograms, on_gpu, _ = addresses
         self.numbers = self.found.array.view(np.float32).reshape(batch, -1)
         self.flags = self.numbers[:, -1]
-        self.found_at = self.found.address if batch <= MAPPED else on_gpu
+        self.found_at = self.found.address if batch <= ends.MAPPED else on_gpu
 
     def free(self) -> None:
         """Give it back."""

@@ -26,12 +26,6 @@ from ssdrt.preprocess import clip_window
 
 log = logging.getLogger("ssdrt")
 
-MOST = 100
-"""Room for detections of a picture, where the graph itself keeps fewer."""
-
-MAPPED = 4
-"""Pictures up to which detections are written straight into the host's memory."""
-
 ALIGNMENT = 256
 """Bytes."""
 
@@ -133,7 +127,7 @@ class Suppression:
     ) -> None:
         self._device, self._stream, self._kernels, self._model = device, stream, kernels, model
         self._predictions, self._kind = predictions, ends.kind_of(model)
-        self._room = max(MOST, model.nms.max_total.value)
+        self._room = ends.room_of(model)
         self._layout = staging.Layout(most, model.num_classes.value)
         self._written: tuple[NmsParameters, list[Pair]] | None = None  # what the head on the GPU is known to say
         anchors = ends.centred(model.anchors.value)
@@ -187,7 +181,7 @@ class Suppression:
         """Behind the network's last kernel: from its predictions of a batch to detections on the host."""
         scores, encodings = self._predictions
         heads = ends.Heads("wide scores", 0, encodings, 0, 4 * len(self._model.anchors.value), 0, 4)
-        places, mapped = dict(self._places), batch <= MAPPED
+        places, mapped = dict(self._places), batch <= ends.MAPPED
         head = places.pop("head")
         places |= {name: head + getattr(self._layout, name) for name in ("options", "thresholds", "windows")}
         places |= {"scores": scores, "found": self._found.ctypes.data if mapped else places["found"]}
