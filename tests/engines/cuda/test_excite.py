@@ -23,6 +23,8 @@ SQUEEZED = [
     ((3, 31), 72, 200, 5, 2, (2, 1, 1, 2), "hard_swish"),
     ((11, 19), 0, 56, 3, 1, (1, 1, 1, 1), "swish"),
     ((1, 1), 8, 8, 5, 1, (2, 2, 2, 2), "none"),
+    ((6, 6), 80, 104, 5, 2, (4, 3, 4, 3), "hard_sigmoid"),
+    ((13, 6), 0, 8, 5, 2, (0, 0, 0, 0), "sigmoid"),
 ]
 SIXTH = Finish("relu6", scale=0.16667)
 EXCITED = [
@@ -32,6 +34,7 @@ EXCITED = [
     ((5, 7), 576, 144, 128, True, Finish("hard_sigmoid")),
     ((13, 13), 104, 200, 72, False, Finish("sigmoid")),
     ((1, 1), 8, 8, 8, True, SIXTH),
+    ((2, 50), 960, 1000, 8, True, Finish("relu")),
 ]
 
 

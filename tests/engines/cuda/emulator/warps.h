@@ -29,7 +29,6 @@ template <class T> static void to_shared_(uint32 a, const T& v) { if (a % sizeof
 static uint32 shared4(uint32 a) { return shared_<uint32>(a); }
 static uint4 shared16(uint32 a) { return shared_<uint4>(a); }
 static float2 shared_pair(uint32 a) { const uint2 v = shared_<uint2>(a); return {number(v.x), number(v.y)}; }
-static void to_shared8(uint32 a, uint32 x, uint32 y) { to_shared_(a, make_uint2(x, y)); }
 static void to_shared16(uint32 a, const uint4& v) { to_shared_(a, v); }
 typedef std::vector<std::function<void()>> Copies;
 static std::vector<Copies> groups[1024]; static Copies newest[1024];

@@ -15,10 +15,6 @@ DEVICE uint32 shared4(uint32 address) {
   return v;
 }
 
-DEVICE void to_shared8(uint32 address, uint32 a, uint32 b) {
-  asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(address), "r"(a), "r"(b) : "memory");
-}
-
 DEVICE float2 shared_pair(uint32 address) {
   const uint2 v = shared8(address);
   return make_float2(number(v.x), number(v.y));

@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(THREADS, 512 / THREADS) squeezed(const __grid_
           const float* of = values + half * OWN;
           const uint32 at = to[half] + (group * GROUP + t * OWN) * 2, a = pack(of[0], of[1]), b = pack(of[2], of[3]);
           if constexpr (OWN == 8) to_shared16(at, make_uint4(a, b, pack(of[4], of[5]), pack(of[6], of[7])));
-          else to_shared8(at, a, b);
+          else to_shared8(at, make_uint2(a, b));
         }
       }
     }
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(THREADS, 512 / THREADS) squeezed(const __grid_
           total.x += a, total.y += b;
         }
   }
-  to_shared8(totals + thread * 8, __float_as_uint(total.x), __float_as_uint(total.y));
+  to_shared8(totals + thread * 8, make_uint2(bits(total.x), bits(total.y)));
   __syncthreads();
   if (thread < PAIRS && channel < p.channels) {
     for (int i = 1; i < AT_ONCE; i++) {
