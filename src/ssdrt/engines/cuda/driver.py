@@ -232,14 +232,15 @@ class Stream:
 
 
 def launch_in(gpu: Gpu, queue: Any, functions: dict[tuple[str, str], Any], launch: Launch, overlapping: bool) -> None:
-    """Start a kernel; `overlapping` lets it begin before the one ahead of it has ended (it waits by itself)."""
+    """Start a kernel; `overlapping` lets it begin before the one ahead of it has ended (it waits by itself), on GPUs
+    that can, from Hopper on."""
     driver = gpu.driver
     config = driver.CUlaunchConfig()
     config.gridDimX, config.gridDimY, config.gridDimZ = *launch.grid, 1
     config.blockDimX, config.blockDimY, config.blockDimZ = launch.block, 1, 1
     config.sharedMemBytes, config.hStream = launch.shared, queue
     attributes = []
-    if overlapping:
+    if overlapping and gpu.device().generation >= 90:
         attribute, value = driver.CUlaunchAttribute(), driver.CUlaunchAttributeValue()
         value.programmaticStreamSerializationAllowed = 1
         attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION

@@ -101,13 +101,12 @@ class Kernels:
 
     def __init__(self, gpu: Gpu, code: dict[Wanted, Code]) -> None:
         self._gpu = gpu
-        self._overlap = gpu.device().generation >= 90
         self._functions, self._modules = load_functions(gpu, code)
 
     def put(self, launches: Sequence[Launch], stream: Any) -> None:
         """Into a stream, or what is captured from it."""
         for index, launch in enumerate(launches):
-            launch_in(self._gpu, stream, self._functions, launch, overlapping=index > 0 and self._overlap)
+            launch_in(self._gpu, stream, self._functions, launch, overlapping=index > 0)
 
     def close(self) -> None:
         """Unload them."""
