@@ -118,20 +118,27 @@ def test_hostile_scores(bench, name):  # noqa: F811
     check(bench, model_of(1917, 90, **LIMITS), HOSTILE[name](logits), codes)
 
 
-@pytest.mark.parametrize("name", ["near", "equal", "without area", "huge", "no numbers"])
-def test_hostile_boxes(bench, name):  # noqa: F811
-    logits, codes = random_heads(2, 400, 9, mean=0)
-    model = model_of(400, 9, **LIMITS)
+HOSTILE_BOXES = ("near", "equal", "without area", "huge", "no numbers")
+
+
+def made_hostile(model, codes, name):
+    """The model, and in place the box codes, with boxes as one of HOSTILE_BOXES says."""
     if name in ("near", "equal"):
-        model = replace(model, anchors=fact(np.tile(model.anchors.value[:1], (400, 1))))
         codes *= 0.01 if name == "near" else 0
-    elif name == "without area":
+        return replace(model, anchors=fact(np.tile(model.anchors.value[:1], (len(model.anchors.value), 1))))
+    if name == "without area":
         codes[:, ::2, 2:] = -60000
     elif name == "huge":
         codes[:, ::3, 2:] = 600
     else:
         codes[:, ::7, 1] = np.nan
-    check(bench, model, logits, codes)
+    return model
+
+
+@pytest.mark.parametrize("name", HOSTILE_BOXES)
+def test_hostile_boxes(bench, name):  # noqa: F811
+    logits, codes = random_heads(2, 400, 9, mean=0)
+    check(bench, made_hostile(model_of(400, 9, **LIMITS), codes, name), logits, codes)
 
 
 @pytest.mark.parametrize("caps", [(3, 100), (100, 7), (1, 100), (5, 30)])

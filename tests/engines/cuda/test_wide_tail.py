@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engines.cuda.emulated import bench  # noqa: F401
-from engines.cuda.test_tail import LIMITS, WINDOW, model_of
+from engines.cuda.test_tail import HOSTILE_BOXES, LIMITS, WINDOW, made_hostile, model_of
 from ssdrt.engines.cuda import ends, staging
 from ssdrt.pipeline import graph_parameters
 from ssdrt.postprocess import decode_boxes, non_max_suppression, sigmoid
@@ -118,20 +118,11 @@ def test_hostile_scores(bench, name):  # noqa: F811
     assert min(totals) == 0 if name == "none" else min(totals) > 20
 
 
-@pytest.mark.parametrize("name", ["near", "equal", "without area", "huge", "no numbers"])
+@pytest.mark.parametrize("name", HOSTILE_BOXES)
 @pytest.mark.parametrize("clip", ["before", "after", "never"])
 def test_hostile_boxes(bench, name, clip):  # noqa: F811
     scores, codes = random_heads(2, 400, 9, mean=0)
-    model = model_of(400, 9, **{**LIMITS, "clip": clip})
-    if name in ("near", "equal"):
-        model = replace(model, anchors=replace(model.anchors, value=np.tile(model.anchors.value[:1], (400, 1))))
-        codes *= 0.01 if name == "near" else 0
-    elif name == "without area":
-        codes[:, ::2, 2:] = -60000
-    elif name == "huge":
-        codes[:, ::3, 2:] = 600
-    else:
-        codes[:, ::7, 1] = np.nan
+    model = made_hostile(model_of(400, 9, **{**LIMITS, "clip": clip}), codes, name)
     assert min(check(bench, model, scores, codes)) >= 9
 
 
