@@ -29,7 +29,7 @@ from ssdrt.engines.base import (
     does_submit,
     gpu_of,
     open_decoder,
-)  # fmt: skip
+)
 from ssdrt.errors import EngineError, LabelError, SsdrtError
 from ssdrt.labels import read_labels
 from ssdrt.model import LabelMap, Pair, SsdModel
